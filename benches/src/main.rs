@@ -1,0 +1,2 @@
+//! Runs the benchmark jobs.
+fn main() {}
