@@ -1,0 +1,3 @@
+//! The client: start, signal, cancel, await, list, from any process.
+
+pub use crate::journal::IdReuse;

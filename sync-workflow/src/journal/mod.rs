@@ -1,0 +1,202 @@
+//! The journal: the storage port of the engine.
+//!
+//! Every method of [`Journal`] is one transaction. Its documentation says what commits together and
+//! what a lost acknowledgement means. Three journals implement the port: Postgres, SQLite and
+//! memory; one conformance suite holds them to it.
+
+mod batch;
+mod error;
+mod reuse;
+mod run;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+pub use batch::{
+    Attempt, Batch, BatchOutcome, Close, NewRun, ParentCloses, ParentLink, Placement, RunCommit, RunOutcome,
+    StartOutcome, Transition, WakeAt, WokenRun,
+};
+pub use error::Error;
+pub use reuse::IdReuse;
+pub use run::{
+    ChildOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Hint, History, HistoryRecord, Inbox, NewSignal, Page,
+    Renewal, RunFilter, RunInfo, RunSelector, SignalMessage, SignalOutcome, TransactionCommit,
+};
+
+use crate::{
+    id::{NodeId, Position, RunId},
+    record::Record,
+};
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+pub mod memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+mod transaction;
+mod url;
+
+pub use transaction::{OpenTransaction, StepTransaction};
+pub use url::connect;
+
+/// The result of a journal's method.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The longest payload of one record, in bytes. A larger one is refused before it reaches storage,
+/// because it would make every replay of its run slow and every batch unbounded.
+pub const MAX_PAYLOAD_BYTES: usize = 4 * 1024 * 1024;
+
+/// The most records a run may have before it must continue as new. A replay of this many records
+/// still takes well under a second.
+pub const MAX_HISTORY_RECORDS: u32 = 100_000;
+
+/// Durable storage of runs, records, signals and node leases.
+///
+/// Time is the storage's own: every timestamp that a method takes or returns is on the clock of the
+/// database, and no method takes a timestamp from a worker's clock, except wake-up times, which were
+/// themselves computed from a timestamp that the database gave.
+///
+/// # Ownership
+///
+/// A node may write for a run only while (a) its own lease row exists and (b) the run's row names
+/// it. A journal checks both in the transaction that writes. [`Error::Fenced`] means (a) failed: the
+/// node was declared dead and must stop. [`RunOutcome::Lost`] means (b) failed for that one run.
+///
+/// # Cancel safety
+///
+/// Every method may be dropped at any await; the transaction then either happened or did not, as
+/// after a lost connection. No dropped call may leave a pooled connection inside a transaction.
+#[async_trait]
+pub trait Journal: Send + Sync + 'static {
+    /// Inserts the lease row of a new node, which ends `lease` from now, and returns the
+    /// database's time.
+    async fn enlist(&self, node: NodeId, lease: Duration) -> Result<Timestamp>;
+
+    /// Moves the end of the node's lease to `lease` from now.
+    ///
+    /// Doing it twice is harmless.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Fenced`] when the lease row is gone, even if the time had not run out: deletion of
+    /// the row, not the passing of time, is what ends a node.
+    async fn renew(&self, node: NodeId, lease: Duration) -> Result<Renewal>;
+
+    /// Deletes the lease rows of at most `limit` nodes whose lease has run out, and makes their
+    /// runs claimable in the same transaction. Returns the nodes that it declared dead.
+    ///
+    /// It waits for commits of such a node that are in flight, and every later one is fenced.
+    async fn reap(&self, limit: u32) -> Result<Vec<NodeId>>;
+
+    /// Ends a node's own lease: its runs become claimable at once and none of their claims counts
+    /// as an attempt. Doing it twice is harmless.
+    async fn retire(&self, node: NodeId) -> Result<()>;
+
+    /// Commits everything that a node's runs produced, in one transaction and, on Postgres, in one
+    /// statement.
+    ///
+    /// Per run all of a [`RunCommit`] happens or none of it; one run that was lost, or whose
+    /// suspension is refused, does not hold the others back. An append at a position that is taken
+    /// never overwrites: that run is [`RunOutcome::Lost`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Fenced`]: the node's lease row is gone, nothing was written.
+    /// [`Error::Unavailable`]: nothing was written; the same batch may be sent again.
+    /// [`Error::Unknown`]: the acknowledgement was lost. Ask [`Journal::was_committed`].
+    async fn commit(&self, node: NodeId, batch: &Batch) -> Result<BatchOutcome>;
+
+    /// Whether a batch whose acknowledgement was lost has happened. Waits until the transaction in
+    /// doubt has ended, then reads the records back.
+    ///
+    /// Returns `None` when the batch holds nothing that can be read back; sending such a batch
+    /// again is harmless.
+    async fn was_committed(&self, node: NodeId, batch: &Batch) -> Result<Option<bool>>;
+
+    /// Takes at most `request.limit` runs that are ready: status pending, wake-up time reached by
+    /// the database's clock, a workflow that the worker knows. Each becomes the node's, and the
+    /// attempt is counted in the same transaction, so that a run that kills its worker is known.
+    ///
+    /// A lost acknowledgement leaves runs that name this node; [`Journal::owned`] finds them.
+    async fn claim(&self, node: NodeId, request: &ClaimRequest) -> Result<Claim>;
+
+    /// The runs that name this node, with the inbox count of each: what a fallback poll compares
+    /// with the runs that the worker believes it holds.
+    async fn owned(&self, node: NodeId) -> Result<Vec<ClaimedRun>>;
+
+    /// The records of a run from `from` on, in order, at most `limit` of them, and, with the first
+    /// page, the attempts of its unfinished activities.
+    async fn load(&self, run: RunId, from: Position, limit: u32) -> Result<History>;
+
+    /// What has arrived for a run: its inbox count, whether it should cancel, its unconsumed
+    /// signals in order (at most `limit`), and the outcomes of those of its `children` that are closed or were
+    /// never started.
+    async fn inbox(&self, run: RunId, children: &[RunId], limit: u32) -> Result<Inbox>;
+
+    /// Opens a transaction for a transactional step, on the journal's own database.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] where the journal has no SQL transaction to offer.
+    async fn begin(&self) -> Result<OpenTransaction>;
+
+    /// Commits a transactional step: checks the node's lease and the run's owner, inserts the
+    /// record, and commits the user's writes with it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Fenced`] and [`Error::RunLost`]: nothing was written, the user's writes included.
+    /// [`Error::Unavailable`]: nothing was written. [`Error::Unknown`]: the acknowledgement was
+    /// lost; load the run's journal to see.
+    async fn commit_step(&self, transaction: OpenTransaction, commit: &TransactionCommit) -> Result<()>;
+
+    /// Starts a run from outside a worker. Idempotent by workflow id.
+    async fn start(&self, run: &NewRun) -> Result<StartOutcome>;
+
+    /// Starts a run inside the caller's own transaction on the journal's database.
+    async fn start_in(&self, transaction: StepTransaction<'_>, run: &NewRun) -> Result<StartOutcome>;
+
+    /// Delivers a signal to the open run of a workflow id. Idempotent by signal id: a second
+    /// delivery with the same id is [`SignalOutcome::Duplicate`].
+    async fn signal(&self, signal: &NewSignal) -> Result<SignalOutcome>;
+
+    /// Delivers a signal inside the caller's own transaction on the journal's database.
+    async fn signal_in(&self, transaction: StepTransaction<'_>, signal: &NewSignal) -> Result<SignalOutcome>;
+
+    /// Asks a run to cancel. Returns the run that was asked, if it was open. Idempotent.
+    async fn request_cancel(&self, run: &RunSelector) -> Result<Option<WokenRun>>;
+
+    /// Ends an open run at once: appends a final record at the next position, which fences off
+    /// whoever drives it. `payload` is the recorded reason.
+    async fn terminate(&self, run: &RunSelector, record: &Record) -> Result<Option<WokenRun>>;
+
+    /// Makes a parked run claimable again, with its attempts forgotten.
+    async fn unpark(&self, run: &RunSelector) -> Result<Option<WokenRun>>;
+
+    /// The end of a run, if it has ended. While it is open, the run is marked as awaited, so that
+    /// the node that closes it tells the other processes.
+    async fn outcome(&self, run: RunId) -> Result<Option<Closed>>;
+
+    /// One run, or the latest run of a workflow id.
+    async fn describe(&self, run: &RunSelector) -> Result<Option<RunInfo>>;
+
+    /// Runs that match a filter, newest first.
+    async fn list(&self, filter: &RunFilter) -> Result<Page<RunInfo>>;
+
+    /// The records of a run with the time of each, for a person to read.
+    async fn history(&self, run: RunId, from: Position, limit: u32) -> Result<Page<HistoryRecord>>;
+
+    /// Tells other processes. Best effort and only a hint: whoever misses it finds out by polling.
+    /// Never called inside a transaction that writes.
+    async fn notify(&self, hints: &[Hint]) -> Result<()>;
+
+    /// Waits for the next hints from other processes. Errors and lost connections are reported as
+    /// [`Hint::LookAgain`], after which the caller must look at everything again.
+    ///
+    /// One caller per node.
+    async fn hints(&self) -> Vec<Hint>;
+}

@@ -1,0 +1,281 @@
+//! What a journal tells of runs.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use super::batch::{Attempt, ParentLink};
+use crate::{
+    id::{CommandId, NodeId, Position, RunId, WorkflowId},
+    record::{Record, RecordKind},
+    status::RunStatus,
+};
+
+/// The answer to a heartbeat.
+#[derive(Debug, Clone, Copy)]
+pub struct Renewal {
+    /// The database's time.
+    pub now: Timestamp,
+    /// When the lease of some other node ends, the earliest of them: the time to reap.
+    pub next_expiry: Option<Timestamp>,
+}
+
+/// Which runs a worker takes.
+#[derive(Debug, Clone)]
+pub struct ClaimRequest {
+    /// The queue it serves.
+    pub queue: Arc<str>,
+    /// The workflows that are registered with it.
+    pub workflows: Vec<Arc<str>>,
+    /// How many runs it has room for.
+    pub limit: u32,
+}
+
+/// What a claim took.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// The database's time.
+    pub now: Timestamp,
+    /// The runs, which are now this node's.
+    pub runs: Vec<ClaimedRun>,
+    /// The earliest wake-up time of the runs that are not ready yet.
+    pub next_wake: Option<Timestamp>,
+}
+
+/// A run in the hands of a node.
+#[derive(Debug, Clone)]
+pub struct ClaimedRun {
+    /// The run.
+    pub run: RunId,
+    /// The first run of its chain.
+    pub chain: RunId,
+    /// Its workflow id.
+    pub workflow_id: WorkflowId,
+    /// The registered name of its workflow.
+    pub workflow: Arc<str>,
+    /// Its queue.
+    pub queue: Arc<str>,
+    /// Its parent.
+    pub parent: Option<ParentLink>,
+    /// The inbox count at the claim.
+    pub inbox: i64,
+    /// How many claims in a row, this one included, ended without any progress of the run.
+    pub attempts: u32,
+}
+
+/// The journal of a run, or a page of it.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    /// Its records in order.
+    pub records: Vec<Record>,
+    /// The attempts of unfinished activities; only with the page that starts at position zero.
+    pub attempts: Vec<Attempt>,
+}
+
+/// What has arrived for a run.
+#[derive(Debug, Clone, Default)]
+pub struct Inbox {
+    /// How much has ever arrived: the number to suspend against.
+    pub count: i64,
+    /// Whether somebody asked the run to cancel.
+    pub cancel_requested: bool,
+    /// Unconsumed signals, in the order of their arrival.
+    pub signals: Vec<SignalMessage>,
+    /// The children that have an outcome.
+    pub children: Vec<ChildOutcome>,
+}
+
+/// A signal that waits for its run.
+#[derive(Debug, Clone)]
+pub struct SignalMessage {
+    /// Its place in the order of arrival.
+    pub sequence: i64,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its encoded value.
+    pub payload: Bytes,
+}
+
+/// How a child ended.
+#[derive(Debug, Clone)]
+pub struct ChildOutcome {
+    /// The child.
+    pub child: RunId,
+    /// Its end, or `None` if it was never started because its workflow id was taken.
+    pub closed: Option<Closed>,
+}
+
+/// The end of a run.
+#[derive(Debug, Clone)]
+pub struct Closed {
+    /// A closed status.
+    pub status: RunStatus,
+    /// The payload of the final record: the encoded output, or the encoded failure.
+    pub payload: Bytes,
+    /// The run in which it goes on, when it continued as new.
+    pub next: Option<RunId>,
+}
+
+/// A record to commit with a transactional step.
+#[derive(Debug, Clone)]
+pub struct TransactionCommit {
+    /// The node that ran the step.
+    pub node: NodeId,
+    /// The run.
+    pub run: RunId,
+    /// The record of the step.
+    pub record: Record,
+    /// Whether the step had failed attempts, whose row goes with it.
+    pub settled_attempt: Option<CommandId>,
+}
+
+/// A signal to deliver.
+#[derive(Debug, Clone)]
+pub struct NewSignal {
+    /// To whom.
+    pub to: RunSelector,
+    /// The idempotency key, unique within the chain of runs.
+    pub id: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its encoded value.
+    pub payload: Bytes,
+}
+
+/// What came of a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignalOutcome {
+    /// It was stored for this run.
+    Delivered(super::WokenRun),
+    /// A signal with this id was stored before.
+    Duplicate,
+    /// There is no open run to signal.
+    NotOpen,
+}
+
+/// Names a run: exactly, or as the latest run of a workflow id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunSelector {
+    /// This run.
+    Run(RunId),
+    /// The latest run of this workflow id.
+    Latest(WorkflowId),
+}
+
+/// One run, as lists and descriptions show it.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct RunInfo {
+    /// The run.
+    pub run: RunId,
+    /// Its workflow id.
+    pub workflow_id: WorkflowId,
+    /// The registered name of its workflow.
+    pub workflow: Arc<str>,
+    /// Its queue.
+    pub queue: Arc<str>,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// The node that holds it.
+    pub node: Option<NodeId>,
+    /// Its parent.
+    pub parent: Option<RunId>,
+    /// When it was started.
+    pub created_at: Timestamp,
+    /// When it ended.
+    pub closed_at: Option<Timestamp>,
+    /// When a sleeping run wakes; `None` while it waits for an arrival only.
+    pub wake_at: Option<Timestamp>,
+    /// Claims in a row without progress.
+    pub attempts: u32,
+    /// Whether somebody asked it to cancel.
+    pub cancel_requested: bool,
+    /// Why it is parked.
+    pub parked_reason: Option<String>,
+}
+
+/// Which runs to list.
+#[derive(Debug, Clone, Default)]
+pub struct RunFilter {
+    /// Only these statuses; all if empty.
+    pub statuses: Vec<RunStatus>,
+    /// Only this workflow.
+    pub workflow: Option<Arc<str>>,
+    /// Only workflow ids that start with this text.
+    pub workflow_id_prefix: Option<String>,
+    /// Only this queue.
+    pub queue: Option<Arc<str>>,
+    /// Only children of this run.
+    pub parent: Option<RunId>,
+    /// Only runs older than this one: the last run of the previous page.
+    pub before: Option<RunId>,
+    /// At most this many; zero means [`RunFilter::DEFAULT_LIMIT`].
+    pub limit: u32,
+}
+
+impl RunFilter {
+    /// The page size when none is asked for.
+    pub const DEFAULT_LIMIT: u32 = 100;
+    /// The largest page.
+    pub const MAX_LIMIT: u32 = 1_000;
+
+    /// The page size, within its bounds.
+    #[must_use]
+    pub const fn effective_limit(&self) -> u32 {
+        match self.limit {
+            0 => Self::DEFAULT_LIMIT,
+            limit if limit > Self::MAX_LIMIT => Self::MAX_LIMIT,
+            limit => limit,
+        }
+    }
+}
+
+/// A page of a list.
+#[derive(Debug, Clone)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Whether there are more.
+    pub more: bool,
+}
+
+/// A record as a history shows it.
+#[derive(Debug, Clone)]
+pub struct HistoryRecord {
+    /// The record.
+    pub record: Record,
+    /// When it was committed, by the database's clock.
+    pub recorded_at: Timestamp,
+}
+
+impl HistoryRecord {
+    /// The kind of the record.
+    #[must_use]
+    pub const fn kind(&self) -> RecordKind {
+        self.record.kind
+    }
+
+    /// The place of the record.
+    #[must_use]
+    pub const fn position(&self) -> Position {
+        self.record.position
+    }
+}
+
+/// A hint that something changed. It is never the only way to find out.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Hint {
+    /// Runs of this queue became ready.
+    Ready(Arc<str>),
+    /// Something arrived for a run that this node holds.
+    Arrived {
+        /// The node that holds it.
+        node: NodeId,
+        /// The run.
+        run: RunId,
+    },
+    /// A run that somebody awaits has closed.
+    Closed(RunId),
+    /// Hints may have been lost.
+    LookAgain,
+}
