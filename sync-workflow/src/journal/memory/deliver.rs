@@ -1,0 +1,115 @@
+//! What arrives for runs from outside: signals, cancellation, an operator's hand.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::state::{Stand, State};
+use crate::{
+    id::RunId,
+    journal::{Error, NewSignal, Result, RunSelector, SignalMessage, SignalOutcome, WokenRun},
+    record::{Record, RecordKind},
+    status::RunStatus,
+};
+
+impl State {
+    pub(super) fn select(&self, selector: &RunSelector) -> Option<RunId> {
+        match selector {
+            RunSelector::Run(run) => self.runs.contains_key(run).then_some(*run),
+            RunSelector::Latest(workflow_id) => self.latest(workflow_id),
+        }
+    }
+
+    pub(super) fn select_open(&self, selector: &RunSelector) -> Option<RunId> {
+        self.select(selector)
+            .filter(|run| self.runs.get(run).is_some_and(super::state::Run::is_open))
+    }
+
+    pub(super) fn signal(&mut self, signal: &NewSignal, now: Timestamp) -> SignalOutcome {
+        let Some(id) = self.select(&signal.to) else {
+            return SignalOutcome::NotOpen;
+        };
+        let Some(run) = self.runs.get(&id) else {
+            return SignalOutcome::NotOpen;
+        };
+        let is_open = run.is_open();
+        let chain = self.chains.entry(run.chain).or_default();
+        if chain.known.contains(&signal.id) {
+            return SignalOutcome::Duplicate;
+        }
+        if !is_open {
+            return SignalOutcome::NotOpen;
+        }
+        self.last_signal += 1;
+        let sequence = self.last_signal;
+        chain.known.insert(Arc::clone(&signal.id));
+        chain.waiting.insert(
+            sequence,
+            SignalMessage {
+                sequence,
+                name: Arc::clone(&signal.name),
+                payload: signal.payload.clone(),
+            },
+        );
+        self.arrive(id, 1, now)
+            .map_or(SignalOutcome::NotOpen, SignalOutcome::Delivered)
+    }
+
+    pub(super) fn request_cancel(
+        &mut self,
+        selector: &RunSelector,
+        now: Timestamp,
+    ) -> Option<WokenRun> {
+        let id = self.select_open(selector)?;
+        let run = self.runs.get_mut(&id)?;
+        if run.cancel_requested {
+            return Some(WokenRun {
+                run: id,
+                node: run.node(),
+            });
+        }
+        run.cancel_requested = true;
+        self.arrive(id, 1, now)
+    }
+
+    pub(super) fn unpark(&mut self, selector: &RunSelector, now: Timestamp) -> Option<WokenRun> {
+        let id = self.select(selector)?;
+        let run = self
+            .runs
+            .get_mut(&id)
+            .filter(|run| run.status() == RunStatus::Parked)?;
+        run.claims = 0;
+        self.move_to(id, Stand::Pending(Some(now)));
+        Some(WokenRun {
+            run: id,
+            node: None,
+        })
+    }
+}
+
+/// The status of a run whose last record is of this kind.
+pub(in crate::journal) fn final_status(record: &Record) -> Result<RunStatus> {
+    match record.kind {
+        RecordKind::Completed => Ok(RunStatus::Completed),
+        RecordKind::Failed => Ok(RunStatus::Failed),
+        RecordKind::Cancelled => Ok(RunStatus::Cancelled),
+        RecordKind::Terminated => Ok(RunStatus::Terminated),
+        RecordKind::Started
+        | RecordKind::SideEffect
+        | RecordKind::ActivityCompleted
+        | RecordKind::ActivityFailed
+        | RecordKind::ActivityAttempted
+        | RecordKind::TransactionCompleted
+        | RecordKind::TransactionFailed
+        | RecordKind::TimerStarted
+        | RecordKind::TimerFired
+        | RecordKind::SignalReceived
+        | RecordKind::ChildStarted
+        | RecordKind::ChildCompleted
+        | RecordKind::ChildFailed
+        | RecordKind::CancelRequested
+        | RecordKind::ContinuedAsNew => Err(Error::Unsupported {
+            what: "ending a run with a record of this kind",
+        }),
+    }
+}

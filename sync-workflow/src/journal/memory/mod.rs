@@ -1,0 +1,265 @@
+//! The journal in memory: for tests, and for what need not outlive its process.
+
+pub(in crate::journal) mod bounds;
+pub(in crate::journal) mod bulletin;
+mod commit;
+pub(in crate::journal) mod deliver;
+mod read;
+pub(in crate::journal) mod state;
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bulletin::Bulletin;
+use jiff::Timestamp;
+use state::State;
+
+use super::{
+    Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Error, Hint, History,
+    HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page, Renewal, Result,
+    RunFilter, RunInfo, RunSelector, SignalOutcome, StartOutcome, StepTransaction,
+    TransactionCommit, WokenRun,
+};
+use crate::{
+    id::{NodeId, Position, RunId},
+    record::Record,
+};
+
+/// A journal that lives in this process only, with the same semantics as the durable ones.
+///
+/// Clones share one journal.
+///
+/// ```
+/// use sync_workflow::journal::{Journal, RunFilter, memory::MemoryJournal};
+///
+/// # async fn example() -> sync_workflow::journal::Result<()> {
+/// let journal = MemoryJournal::new();
+/// assert!(journal.list(&RunFilter::default()).await?.items.is_empty());
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct MemoryJournal {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    bulletin: Bulletin,
+    clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
+}
+
+impl MemoryJournal {
+    /// An empty journal on the system's clock.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_clock(Timestamp::now)
+    }
+
+    /// An empty journal on a clock of the caller's, so that a test decides what time it is.
+    #[must_use]
+    pub fn with_clock(clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                state: Mutex::default(),
+                bulletin: Bulletin::default(),
+                clock: Box::new(clock),
+            }),
+        }
+    }
+
+    /// The journal's time, in whole microseconds as the databases keep it.
+    fn now(&self) -> Timestamp {
+        let now = (self.shared.clock)();
+        Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.shared
+            .state
+            .lock()
+            .expect("no code panics while it holds the state")
+    }
+}
+
+impl Default for MemoryJournal {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemoryJournal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryJournal").finish_non_exhaustive()
+    }
+}
+
+/// The end of a lease that begins now; one that would outlast the calendar lasts as long as that.
+pub(in crate::journal) fn lease_end(now: Timestamp, lease: Duration) -> Timestamp {
+    now.checked_add(lease).unwrap_or(Timestamp::MAX)
+}
+
+#[async_trait]
+impl Journal for MemoryJournal {
+    async fn enlist(&self, node: NodeId, lease: Duration) -> Result<Timestamp> {
+        let now = self.now();
+        self.lock().nodes.insert(node, lease_end(now, lease));
+        Ok(now)
+    }
+
+    async fn renew(&self, node: NodeId, lease: Duration) -> Result<Renewal> {
+        let now = self.now();
+        self.lock().renew(node, lease_end(now, lease), now)
+    }
+
+    async fn reap(&self, limit: u32) -> Result<Vec<NodeId>> {
+        Ok(self.lock().reap(limit, self.now()))
+    }
+
+    async fn retire(&self, node: NodeId) -> Result<()> {
+        self.lock().retire(node, self.now());
+        Ok(())
+    }
+
+    async fn commit(&self, node: NodeId, batch: &Batch) -> Result<BatchOutcome> {
+        bounds::check_batch(batch)?;
+        self.lock().commit(node, batch, self.now())
+    }
+
+    async fn was_committed(&self, node: NodeId, batch: &Batch) -> Result<Option<bool>> {
+        Ok(self.lock().was_committed(node, batch))
+    }
+
+    async fn claim(&self, node: NodeId, request: &ClaimRequest) -> Result<Claim> {
+        self.lock().claim(node, request, self.now())
+    }
+
+    async fn owned(&self, node: NodeId) -> Result<Vec<ClaimedRun>> {
+        let state = self.lock();
+        let held = state.held_by(node);
+        Ok(held
+            .into_iter()
+            .filter_map(|id| state.runs.get(&id).map(|run| run.claimed(id)))
+            .collect())
+    }
+
+    async fn load(&self, run: RunId, from: Position, limit: u32) -> Result<History> {
+        Ok(self.lock().load(run, from, limit))
+    }
+
+    async fn inbox(&self, run: RunId, children: &[RunId], limit: u32) -> Result<Inbox> {
+        Ok(self.lock().inbox(run, children, limit))
+    }
+
+    async fn begin(&self) -> Result<OpenTransaction> {
+        Ok(OpenTransaction::Memory)
+    }
+
+    async fn commit_step(
+        &self,
+        transaction: OpenTransaction,
+        commit: &TransactionCommit,
+    ) -> Result<()> {
+        bounds::check_record(&commit.record)?;
+        match transaction {
+            OpenTransaction::Memory => self.lock().commit_step(commit, self.now()),
+            #[cfg(any(feature = "postgres", feature = "sqlite"))]
+            other => Err(foreign(&other)),
+        }
+    }
+
+    async fn start(&self, run: &NewRun) -> Result<StartOutcome> {
+        bounds::check_new_run(run)?;
+        Ok(self.lock().start(run, None, self.now()))
+    }
+
+    async fn start_in(
+        &self,
+        _transaction: StepTransaction<'_>,
+        _run: &NewRun,
+    ) -> Result<StartOutcome> {
+        Err(Error::Unsupported {
+            what: "SQL transactions",
+        })
+    }
+
+    async fn signal(&self, signal: &NewSignal) -> Result<SignalOutcome> {
+        bounds::check_signal(signal)?;
+        Ok(self.lock().signal(signal, self.now()))
+    }
+
+    async fn signal_in(
+        &self,
+        _transaction: StepTransaction<'_>,
+        _signal: &NewSignal,
+    ) -> Result<SignalOutcome> {
+        Err(Error::Unsupported {
+            what: "SQL transactions",
+        })
+    }
+
+    async fn request_cancel(&self, run: &RunSelector) -> Result<Option<WokenRun>> {
+        Ok(self.lock().request_cancel(run, self.now()))
+    }
+
+    async fn terminate(&self, run: &RunSelector, record: &Record) -> Result<Option<WokenRun>> {
+        bounds::check_record(record)?;
+        let status = deliver::final_status(record)?;
+        let now = self.now();
+        let mut state = self.lock();
+        let Some(id) = state.select_open(run) else {
+            return Ok(None);
+        };
+        let woken = WokenRun {
+            run: id,
+            node: state.runs.get(&id).and_then(state::Run::node),
+        };
+        let relatives = state.terminate(id, record, status, now);
+        drop(state);
+        if !relatives.is_empty() {
+            self.shared.bulletin.post([Hint::LookAgain]);
+        }
+        Ok(Some(woken))
+    }
+
+    async fn unpark(&self, run: &RunSelector) -> Result<Option<WokenRun>> {
+        Ok(self.lock().unpark(run, self.now()))
+    }
+
+    async fn outcome(&self, run: RunId) -> Result<Option<Closed>> {
+        Ok(self.lock().outcome(run))
+    }
+
+    async fn describe(&self, run: &RunSelector) -> Result<Option<RunInfo>> {
+        let state = self.lock();
+        Ok(state.select(run).and_then(|id| state.describe(id)))
+    }
+
+    async fn list(&self, filter: &RunFilter) -> Result<Page<RunInfo>> {
+        Ok(self.lock().list(filter))
+    }
+
+    async fn history(&self, run: RunId, from: Position, limit: u32) -> Result<Page<HistoryRecord>> {
+        Ok(self.lock().history(run, from, limit))
+    }
+
+    async fn notify(&self, hints: &[Hint]) -> Result<()> {
+        self.shared.bulletin.post(hints.iter().cloned());
+        Ok(())
+    }
+
+    async fn hints(&self) -> Vec<Hint> {
+        self.shared.bulletin.read().await
+    }
+}
+
+/// The answer to a transaction that another journal opened.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(in crate::journal) const fn foreign(_transaction: &OpenTransaction) -> Error {
+    Error::Unsupported {
+        what: "a transaction that another journal opened",
+    }
+}

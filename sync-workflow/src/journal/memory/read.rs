@@ -1,0 +1,181 @@
+//! What the memory journal tells.
+
+use std::sync::Arc;
+
+use super::state::{Run, Stand, State};
+use crate::{
+    id::{Position, RunId},
+    journal::{ChildOutcome, Closed, History, HistoryRecord, Inbox, Page, RunFilter, RunInfo},
+};
+
+impl State {
+    pub(super) fn load(&self, id: RunId, from: Position, limit: u32) -> History {
+        let Some(run) = self.runs.get(&id) else {
+            return History::default();
+        };
+        let records = run
+            .records
+            .iter()
+            .skip(from.0 as usize)
+            .take(limit as usize)
+            .map(|(record, _)| record.clone())
+            .collect();
+        let attempts = if from == Position(0) {
+            run.attempts.values().cloned().collect()
+        } else {
+            Vec::new()
+        };
+        History { records, attempts }
+    }
+
+    pub(super) fn inbox(&self, id: RunId, children: &[RunId], limit: u32) -> Inbox {
+        let Some(run) = self.runs.get(&id) else {
+            return Inbox::default();
+        };
+        let signals = self
+            .chains
+            .get(&run.chain)
+            .map(|chain| {
+                chain
+                    .waiting
+                    .values()
+                    .take(limit as usize)
+                    .cloned()
+                    .collect()
+            })
+            .unwrap_or_default();
+        let children = children
+            .iter()
+            .filter_map(|child| self.child_outcome(*child))
+            .collect();
+        Inbox {
+            count: run.inbox,
+            cancel_requested: run.cancel_requested,
+            signals,
+            children,
+        }
+    }
+
+    fn child_outcome(&self, child: RunId) -> Option<ChildOutcome> {
+        match self.runs.get(&child) {
+            None => Some(ChildOutcome {
+                child,
+                closed: None,
+            }),
+            Some(run) if run.is_open() => None,
+            Some(run) => Some(ChildOutcome {
+                child,
+                closed: Some(closed(run)),
+            }),
+        }
+    }
+
+    pub(super) fn outcome(&mut self, id: RunId) -> Option<Closed> {
+        let run = self.runs.get_mut(&id)?;
+        if run.is_open() {
+            run.awaited = true;
+            return None;
+        }
+        self.runs.get(&id).map(|run| closed(run))
+    }
+
+    pub(super) fn describe(&self, id: RunId) -> Option<RunInfo> {
+        self.runs.get(&id).map(|run| info(id, run))
+    }
+
+    pub(super) fn list(&self, filter: &RunFilter) -> Page<RunInfo> {
+        let limit = filter.effective_limit() as usize;
+        let mut matches = self
+            .runs
+            .iter()
+            .rev()
+            .filter(|(id, _)| filter.before.is_none_or(|before| **id < before))
+            .filter(|(_, run)| accepts(filter, run));
+        let items: Vec<_> = matches
+            .by_ref()
+            .take(limit)
+            .map(|(id, run)| info(*id, run))
+            .collect();
+        Page {
+            more: matches.next().is_some(),
+            items,
+        }
+    }
+
+    pub(super) fn history(&self, id: RunId, from: Position, limit: u32) -> Page<HistoryRecord> {
+        let records = self
+            .runs
+            .get(&id)
+            .map(|run| run.records.as_slice())
+            .unwrap_or_default();
+        let rest = records.get(from.0 as usize..).unwrap_or_default();
+        let items: Vec<_> = rest
+            .iter()
+            .take(limit as usize)
+            .map(|(record, recorded_at)| HistoryRecord {
+                record: record.clone(),
+                recorded_at: *recorded_at,
+            })
+            .collect();
+        Page {
+            more: rest.len() > items.len(),
+            items,
+        }
+    }
+}
+
+fn closed(run: &Run) -> Closed {
+    let payload = run
+        .records
+        .last()
+        .map(|(record, _)| record.payload.clone())
+        .unwrap_or_default();
+    Closed {
+        status: run.status(),
+        payload,
+        next: run.next,
+    }
+}
+
+fn accepts(filter: &RunFilter, run: &Run) -> bool {
+    (filter.statuses.is_empty() || filter.statuses.contains(&run.status()))
+        && filter
+            .workflow
+            .as_ref()
+            .is_none_or(|workflow| *workflow == run.workflow)
+        && filter
+            .queue
+            .as_ref()
+            .is_none_or(|queue| *queue == run.queue)
+        && filter
+            .workflow_id_prefix
+            .as_ref()
+            .is_none_or(|prefix| run.workflow_id.as_str().starts_with(prefix))
+        && filter
+            .parent
+            .is_none_or(|parent| run.parent.is_some_and(|link| link.run == parent))
+}
+
+fn info(id: RunId, run: &Run) -> RunInfo {
+    let (closed_at, wake_at, parked_reason) = match run.stand() {
+        Stand::Pending(wake_at) => (None, *wake_at, None),
+        Stand::Running(_) => (None, None, None),
+        Stand::Parked(reason) => (None, None, Some(reason.clone())),
+        Stand::Closed(_, closed_at) => (Some(*closed_at), None, None),
+    };
+    RunInfo {
+        run: id,
+        workflow_id: run.workflow_id.clone(),
+        workflow: Arc::clone(&run.workflow),
+        queue: Arc::clone(&run.queue),
+        status: run.status(),
+        node: run.node(),
+        parent: run.parent.map(|parent| parent.run),
+        created_at: run.created_at,
+        closed_at,
+        wake_at,
+        attempts: run.claims,
+        cancel_requested: run.cancel_requested,
+        parked_reason,
+    }
+}

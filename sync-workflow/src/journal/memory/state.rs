@@ -1,0 +1,283 @@
+//! What the memory journal remembers, and the indexes over it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use crate::{
+    id::{CommandId, NodeId, Position, RunId, WorkflowId},
+    journal::{
+        Attempt, ClaimedRun, Error, IdReuse, NewRun, ParentLink, Placement, Result, SignalMessage,
+        StartOutcome, WokenRun,
+    },
+    record::{Record, RecordKind},
+    status::RunStatus,
+};
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// The end of each node's lease.
+    pub(super) nodes: HashMap<NodeId, Timestamp>,
+    pub(super) runs: BTreeMap<RunId, Run>,
+    latest: HashMap<WorkflowId, RunId>,
+    /// Pending runs that have a wake-up time, by queue.
+    sleepers: HashMap<Arc<str>, BTreeSet<(Timestamp, RunId)>>,
+    held: HashMap<NodeId, BTreeSet<RunId>>,
+    children: HashMap<RunId, BTreeSet<RunId>>,
+    pub(super) chains: HashMap<RunId, Chain>,
+    pub(super) last_signal: i64,
+}
+
+/// The signals of a chain of runs.
+#[derive(Debug, Default)]
+pub(super) struct Chain {
+    pub(super) known: HashSet<Arc<str>>,
+    pub(super) waiting: BTreeMap<i64, SignalMessage>,
+}
+
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) chain: RunId,
+    pub(super) workflow_id: WorkflowId,
+    pub(super) sequence: i64,
+    pub(super) workflow: Arc<str>,
+    pub(super) queue: Arc<str>,
+    pub(super) parent: Option<ParentLink>,
+    pub(super) created_at: Timestamp,
+    pub(super) inbox: i64,
+    /// Claims in a row without progress.
+    pub(super) claims: u32,
+    /// The length of the journal at the last claim.
+    pub(super) progress: usize,
+    pub(super) cancel_requested: bool,
+    pub(super) awaited: bool,
+    /// The run in which it goes on, once it has continued as new.
+    pub(super) next: Option<RunId>,
+    pub(super) records: Vec<(Record, Timestamp)>,
+    pub(super) attempts: BTreeMap<CommandId, Attempt>,
+    stand: Stand,
+}
+
+/// Where a run stands, with what belongs to that state only.
+#[derive(Debug, Clone)]
+pub(super) enum Stand {
+    /// Nobody holds it. Without a time it waits for an arrival only.
+    Pending(Option<Timestamp>),
+    Running(NodeId),
+    Parked(String),
+    Closed(RunStatus, Timestamp),
+}
+
+impl Run {
+    pub(super) const fn stand(&self) -> &Stand {
+        &self.stand
+    }
+
+    pub(super) const fn status(&self) -> RunStatus {
+        match &self.stand {
+            Stand::Pending(_) => RunStatus::Pending,
+            Stand::Running(_) => RunStatus::Running,
+            Stand::Parked(_) => RunStatus::Parked,
+            Stand::Closed(status, _) => *status,
+        }
+    }
+
+    pub(super) const fn node(&self) -> Option<NodeId> {
+        match &self.stand {
+            Stand::Running(node) => Some(*node),
+            Stand::Pending(_) | Stand::Parked(_) | Stand::Closed(..) => None,
+        }
+    }
+
+    pub(super) const fn is_open(&self) -> bool {
+        !self.status().is_closed()
+    }
+
+    pub(super) fn is_held_by(&self, node: NodeId) -> bool {
+        self.node() == Some(node)
+    }
+
+    pub(super) fn next_position(&self) -> Position {
+        Position(
+            u32::try_from(self.records.len()).expect("a journal is shorter than u32::MAX records"),
+        )
+    }
+
+    pub(super) fn claimed(&self, run: RunId) -> ClaimedRun {
+        ClaimedRun {
+            run,
+            chain: self.chain,
+            workflow_id: self.workflow_id.clone(),
+            workflow: Arc::clone(&self.workflow),
+            queue: Arc::clone(&self.queue),
+            parent: self.parent,
+            inbox: self.inbox,
+            attempts: self.claims,
+        }
+    }
+}
+
+impl State {
+    pub(super) fn check_lease(&self, node: NodeId) -> Result<()> {
+        if self.nodes.contains_key(&node) {
+            Ok(())
+        } else {
+            Err(Error::Fenced)
+        }
+    }
+
+    pub(super) fn latest(&self, workflow_id: &WorkflowId) -> Option<RunId> {
+        self.latest.get(workflow_id).copied()
+    }
+
+    pub(super) fn held_by(&self, node: NodeId) -> Vec<RunId> {
+        self.held
+            .get(&node)
+            .map(|runs| runs.iter().copied().collect())
+            .unwrap_or_default()
+    }
+
+    pub(super) fn children_of(&self, run: RunId) -> Vec<RunId> {
+        self.children
+            .get(&run)
+            .map(|runs| runs.iter().copied().collect())
+            .unwrap_or_default()
+    }
+
+    /// The pending runs of a queue with their wake-up times, the earliest first.
+    pub(super) fn sleepers(&self, queue: &str) -> impl Iterator<Item = (Timestamp, RunId)> {
+        self.sleepers.get(queue).into_iter().flatten().copied()
+    }
+
+    /// Moves a run to another state and keeps the indexes true.
+    pub(super) fn move_to(&mut self, id: RunId, stand: Stand) {
+        let Some(run) = self.runs.get_mut(&id) else {
+            return;
+        };
+        let left = std::mem::replace(&mut run.stand, stand.clone());
+        let queue = Arc::clone(&run.queue);
+        match left {
+            Stand::Pending(Some(at)) => {
+                if let Some(sleepers) = self.sleepers.get_mut(&queue) {
+                    sleepers.remove(&(at, id));
+                }
+            }
+            Stand::Running(node) => {
+                if let Some(held) = self.held.get_mut(&node) {
+                    held.remove(&id);
+                }
+            }
+            Stand::Pending(None) | Stand::Parked(_) | Stand::Closed(..) => {}
+        }
+        match stand {
+            Stand::Pending(Some(at)) => {
+                self.sleepers.entry(queue).or_default().insert((at, id));
+            }
+            Stand::Running(node) => {
+                self.held.entry(node).or_default().insert(id);
+            }
+            Stand::Pending(None) | Stand::Parked(_) | Stand::Closed(..) => {}
+        }
+    }
+
+    /// Counts arrivals in the inbox of a run that is open, and wakes it if it sleeps.
+    pub(super) fn arrive(&mut self, id: RunId, arrivals: i64, now: Timestamp) -> Option<WokenRun> {
+        let run = self.runs.get_mut(&id).filter(|run| run.is_open())?;
+        run.inbox += arrivals;
+        let woken = WokenRun {
+            run: id,
+            node: run.node(),
+        };
+        if let Stand::Pending(at) = run.stand {
+            let at = at.map_or(now, |at| at.min(now));
+            self.move_to(id, Stand::Pending(Some(at)));
+        }
+        Some(woken)
+    }
+
+    /// Starts a run if its workflow id admits it. Only a node can hold a run from its birth.
+    pub(super) fn start(
+        &mut self,
+        new: &NewRun,
+        node: Option<NodeId>,
+        now: Timestamp,
+    ) -> StartOutcome {
+        if self.runs.contains_key(&new.run) {
+            return StartOutcome::Started;
+        }
+        if let Some((run, status)) = self.occupant(&new.workflow_id, new.reuse) {
+            return StartOutcome::Existing { run, status };
+        }
+        self.insert(new, node, now);
+        StartOutcome::Started
+    }
+
+    /// The run that keeps a new one from being started.
+    fn occupant(&self, workflow_id: &WorkflowId, reuse: IdReuse) -> Option<(RunId, RunStatus)> {
+        let latest = self.latest(workflow_id)?;
+        let status = self.runs.get(&latest)?.status();
+        let makes_room = status.is_closed()
+            && match reuse {
+                IdReuse::ReturnExisting => false,
+                IdReuse::StartNew => true,
+                IdReuse::StartNewUnlessCompleted => status != RunStatus::Completed,
+            };
+        (!makes_room).then_some((latest, status))
+    }
+
+    /// Inserts a run as the latest of its workflow id.
+    pub(super) fn insert(&mut self, new: &NewRun, node: Option<NodeId>, now: Timestamp) {
+        let sequence = self
+            .latest(&new.workflow_id)
+            .and_then(|id| self.runs.get(&id))
+            .map_or(0, |run| run.sequence + 1);
+        let born_here = node.filter(|_| new.placement == Placement::Here);
+        let wake_at = match new.placement {
+            Placement::Here | Placement::Anywhere => now,
+            Placement::NotBefore(at) => at,
+        };
+        let run = Run {
+            chain: new.chain,
+            workflow_id: new.workflow_id.clone(),
+            sequence,
+            workflow: Arc::clone(&new.workflow),
+            queue: Arc::clone(&new.queue),
+            parent: new.parent,
+            created_at: now,
+            inbox: 0,
+            claims: u32::from(born_here.is_some()),
+            progress: usize::from(born_here.is_some()),
+            cancel_requested: false,
+            awaited: false,
+            next: None,
+            records: vec![(started(new.input.clone(), &new.workflow), now)],
+            attempts: BTreeMap::new(),
+            stand: Stand::Pending(None),
+        };
+        self.runs.insert(new.run, run);
+        self.latest.insert(new.workflow_id.clone(), new.run);
+        if let Some(parent) = new.parent {
+            self.children.entry(parent.run).or_default().insert(new.run);
+        }
+        self.move_to(
+            new.run,
+            born_here.map_or(Stand::Pending(Some(wake_at)), Stand::Running),
+        );
+    }
+}
+
+/// The record at position zero.
+pub(in crate::journal) fn started(input: Bytes, workflow: &Arc<str>) -> Record {
+    Record {
+        position: Position(0),
+        kind: RecordKind::Started,
+        command: Record::RUN,
+        name: Arc::clone(workflow),
+        fingerprint: 0,
+        payload: input,
+    }
+}
