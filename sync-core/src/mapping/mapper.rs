@@ -1,0 +1,397 @@
+//! The compiled mapping of one entity.
+
+use serde_json::value::RawValue;
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::{
+    Convert, Source,
+    convert::{self, BadReference, Scalar},
+    digest::Digest,
+    plan::{Plan, Slot},
+    walk::{Sink, json_digest, walk},
+};
+use crate::{
+    manifest::{Entity, EntityProblem},
+    names::ExternalId,
+    record::{ContentHash, QuarantineReason, Quarantined, Record, Value},
+    schema::{Field, FieldType},
+};
+
+/// The longest part of a foreign type name that a quarantine reason keeps.
+const MAX_FOUND: usize = 40;
+
+/// The mapping of one entity, compiled: give it documents, take records. Cheap to share, holds no state.
+#[derive(Debug, Clone)]
+pub struct Mapper {
+    plan: Plan,
+    ids: Plan,
+    fields: Vec<Field>,
+    /// The names that a document may call itself; the first is the API's own.
+    record_types: Vec<String>,
+    /// The names that a reference may use, for each field that is one.
+    targets: Vec<Option<Vec<String>>>,
+    from_parent: Vec<usize>,
+    updated_at: Option<usize>,
+}
+
+impl Mapper {
+    /// Compiles the mapping of an entity; its foreign keys look up their targets among `entities`.
+    ///
+    /// # Errors
+    /// The column that is mapped but not in the schema, by name.
+    pub(crate) fn compile(entity: &Entity, entities: &[Entity]) -> Result<Self, EntityProblem> {
+        let mapping = &entity.mapping;
+        let mut plan = Plan::new();
+        let mut from_parent = Vec::new();
+        plan.read(&mapping.id, Slot::Id);
+        if let Some(path) = &mapping.record_type {
+            plan.read(path, Slot::RecordType);
+        }
+        mapping.ignore.iter().for_each(|path| plan.ignore(path));
+        for field_mapping in &mapping.fields {
+            let (index, field) = column(entity, field_mapping.column.as_str())?;
+            match &field_mapping.from {
+                Source::Path(path) => {
+                    let convert = field_mapping
+                        .convert
+                        .unwrap_or_else(|| default_convert(field));
+                    plan.read(
+                        path,
+                        Slot::Column {
+                            index,
+                            field_type: field.field_type,
+                            convert,
+                        },
+                    );
+                }
+                Source::Parent => from_parent.push(index),
+            }
+        }
+        let mut ids = Plan::new();
+        ids.read(&mapping.id, Slot::Id);
+        let cursor = entity.cursor.as_ref().map(|cursor| &cursor.field);
+        let updated_at = mapping.updated_at.as_ref().or(cursor);
+        let updated_at = updated_at
+            .map(|name| column(entity, name.as_str()))
+            .transpose()?;
+        Ok(Self {
+            plan,
+            ids,
+            record_types: names_of(entity),
+            targets: entity
+                .schema
+                .fields
+                .iter()
+                .map(|field| target(field, entities))
+                .collect(),
+            fields: entity.schema.fields.clone(),
+            from_parent,
+            updated_at: updated_at.map(|(index, _)| index),
+        })
+    }
+
+    /// Maps one document. `parent` is the record under which it was listed, for nested lists.
+    ///
+    /// # Errors
+    /// The document set aside, with the first reason found. It never fails the page that it is on.
+    pub fn map(&self, raw: &RawValue, parent: Option<&ExternalId>) -> Result<Record, Quarantined> {
+        let mut reading = Reading::new(self);
+        let walked = walk(&self.plan, &mut reading, raw);
+        let (external_id, values) = match (walked, reading) {
+            (Err(_), reading) => return Err(reading.set_aside(raw, QuarantineReason::Unreadable)),
+            (Ok(digest), mut reading) => {
+                self.fill_from_parent(&mut reading.values, parent);
+                if let Some(reason) = reading.first_problem() {
+                    return Err(reading.set_aside(raw, reason));
+                }
+                let id = reading
+                    .external_id
+                    .expect("a record without id has a problem");
+                (id, (digest, reading.values))
+            }
+        };
+        let (digest, values) = values;
+        Ok(Record {
+            content_hash: content_hash(&values, parent, digest),
+            source_updated_at: self
+                .updated_at
+                .and_then(|index| values[index].as_timestamp()),
+            external_id,
+            values,
+            raw: raw.to_owned(),
+            parent_id: parent.cloned(),
+        })
+    }
+
+    /// Reads only the id of a document, such as a sparse row of an audit walk.
+    ///
+    /// # Errors
+    /// Why the document has no usable id.
+    pub fn identify(&self, raw: &RawValue) -> Result<ExternalId, QuarantineReason> {
+        let mut reading = Reading::new(self);
+        walk(&self.ids, &mut reading, raw).map_err(|_| QuarantineReason::Unreadable)?;
+        let problem = reading.problem.unwrap_or(QuarantineReason::MissingId);
+        reading.external_id.ok_or(problem)
+    }
+
+    /// The fields of the schema, in the order of a record's values.
+    pub fn fields(&self) -> &[Field] {
+        &self.fields
+    }
+
+    fn fill_from_parent(&self, values: &mut [Value], parent: Option<&ExternalId>) {
+        for index in &self.from_parent {
+            values[*index] =
+                parent.map_or(Value::Null, |parent| Value::Text(parent.as_str().into()));
+        }
+    }
+}
+
+fn column<'e>(entity: &'e Entity, name: &str) -> Result<(usize, &'e Field), EntityProblem> {
+    let found = entity.schema.field(name);
+    found.ok_or_else(|| EntityProblem::UnknownColumn {
+        column: name.to_owned(),
+    })
+}
+
+fn default_convert(field: &Field) -> Convert {
+    if field.references.is_some() {
+        Convert::Reference
+    } else {
+        Convert::Typed
+    }
+}
+
+fn names_of(entity: &Entity) -> Vec<String> {
+    std::iter::once(&entity.record_type)
+        .chain(&entity.aliases)
+        .cloned()
+        .collect()
+}
+
+/// The names that a reference may use; `None` when any name will do.
+fn target(field: &Field, entities: &[Entity]) -> Option<Vec<String>> {
+    let key = field.references.as_ref()?;
+    entities
+        .iter()
+        .find(|entity| entity.name == key.entity)
+        .map(names_of)
+}
+
+/// What one walk has found so far.
+struct Reading<'m> {
+    mapper: &'m Mapper,
+    external_id: Option<ExternalId>,
+    values: Vec<Value>,
+    problem: Option<QuarantineReason>,
+}
+
+impl<'m> Reading<'m> {
+    fn new(mapper: &'m Mapper) -> Self {
+        let values = vec![Value::Null; mapper.fields.len()];
+        Self {
+            mapper,
+            external_id: None,
+            values,
+            problem: None,
+        }
+    }
+
+    /// The first reason why this is no record: what the walk met, a missing id, a missing value.
+    fn first_problem(&mut self) -> Option<QuarantineReason> {
+        if let Some(problem) = self.problem.take() {
+            return Some(problem);
+        }
+        if self.external_id.is_none() {
+            return Some(QuarantineReason::MissingId);
+        }
+        let mut columns = self.mapper.fields.iter().zip(&self.values);
+        let (field, _) = columns.find(|(field, value)| field.required && value.is_null())?;
+        Some(QuarantineReason::MissingValue {
+            column: field.name.clone(),
+        })
+    }
+
+    fn set_aside(self, raw: &RawValue, reason: QuarantineReason) -> Quarantined {
+        Quarantined {
+            external_id: self.external_id,
+            reason,
+            raw: raw.to_owned(),
+        }
+    }
+
+    fn object_to(&mut self, reason: QuarantineReason) {
+        self.problem.get_or_insert(reason);
+    }
+
+    fn bad_value(&mut self, index: usize, found: &str) {
+        let field = &self.mapper.fields[index];
+        let expected = if field.references.is_some() {
+            "a reference"
+        } else {
+            field.field_type.as_str()
+        };
+        self.object_to(QuarantineReason::BadValue {
+            column: field.name.clone(),
+            expected: expected.to_owned(),
+            found: found.to_owned(),
+        });
+    }
+
+    fn check_record_type(&mut self, found: &str) {
+        if self.mapper.record_types.iter().all(|name| name != found) {
+            let expected = self.mapper.record_types[0].clone();
+            let found = found.chars().take(MAX_FOUND).collect();
+            self.object_to(QuarantineReason::WrongRecordType { expected, found });
+        }
+    }
+
+    fn bad_reference(&mut self, index: usize, problem: BadReference, raw: &RawValue) {
+        match problem {
+            BadReference::Shape => self.bad_value(index, kind_of(raw)),
+            BadReference::Type(found) => {
+                let mapper = self.mapper;
+                let names = mapper.targets[index].as_deref().unwrap_or_default();
+                self.object_to(QuarantineReason::WrongReference {
+                    column: mapper.fields[index].name.clone(),
+                    expected: names.first().cloned().unwrap_or_default(),
+                    found: found.chars().take(MAX_FOUND).collect(),
+                });
+            }
+        }
+    }
+}
+
+impl Sink for Reading<'_> {
+    fn scalar(&mut self, slot: Slot, found: Scalar<'_>) {
+        match slot {
+            Slot::Id => match found.external_id() {
+                Some(id) => self.external_id = Some(id),
+                None if matches!(found, Scalar::Null) => {}
+                None => self.object_to(QuarantineReason::InvalidId),
+            },
+            Slot::RecordType => match found {
+                Scalar::Text(text) => self.check_record_type(text),
+                other => self.check_record_type(other.kind()),
+            },
+            Slot::Column {
+                index,
+                field_type,
+                convert,
+            } => match convert::scalar(found, field_type, convert) {
+                Some(value) => self.values[index] = value,
+                None => self.bad_value(index, found.kind()),
+            },
+        }
+    }
+
+    fn misfit(&mut self, slot: Slot, kind: &'static str) {
+        match slot {
+            Slot::Id => self.object_to(QuarantineReason::InvalidId),
+            Slot::RecordType => self.check_record_type(kind),
+            Slot::Column { index, .. } => self.bad_value(index, kind),
+        }
+    }
+
+    fn whole(&mut self, slot: Slot, raw: &RawValue) {
+        let Slot::Column {
+            index,
+            field_type,
+            convert,
+        } = slot
+        else {
+            return with_scalar(raw, |found| match found {
+                Some(found) => self.scalar(slot, found),
+                None => self.misfit(slot, kind_of(raw)),
+            });
+        };
+        let targets = self.mapper.targets[index].as_deref();
+        let accepts =
+            |found: &str| targets.is_none_or(|names| names.iter().any(|name| name == found));
+        match convert {
+            Convert::Reference => match convert::reference(raw, &accepts) {
+                Ok(id) => {
+                    self.values[index] =
+                        id.map_or(Value::Null, |id| Value::Text(id.as_str().into()));
+                }
+                Err(problem) => self.bad_reference(index, problem, raw),
+            },
+            Convert::ReferenceIds => match convert::reference_ids(raw, &accepts) {
+                Ok(ids) => self.values[index] = ids,
+                Err(problem) => self.bad_reference(index, problem, raw),
+            },
+            Convert::Typed if field_type == FieldType::Json => {
+                let is_null = raw.get() == "null";
+                self.values[index] = if is_null {
+                    Value::Null
+                } else {
+                    Value::Json(raw.to_owned())
+                };
+            }
+            Convert::Typed | Convert::UnixSeconds | Convert::UnixMillis => {
+                with_scalar(raw, |found| match found {
+                    Some(found) => self.scalar(slot, found),
+                    None => self.misfit(slot, kind_of(raw)),
+                });
+            }
+        }
+    }
+}
+
+/// Reads a raw value as the scalar that it is; `None` for objects and arrays.
+fn with_scalar(raw: &RawValue, then: impl FnOnce(Option<Scalar<'_>>)) {
+    let value: serde_json::Value = match raw.get().as_bytes().first() {
+        Some(b'{' | b'[') | None => return then(None),
+        Some(_) => serde_json::from_str(raw.get()).unwrap_or_default(),
+    };
+    match &value {
+        serde_json::Value::Null => then(Some(Scalar::Null)),
+        serde_json::Value::Bool(found) => then(Some(Scalar::Boolean(*found))),
+        serde_json::Value::String(found) => then(Some(Scalar::Text(found))),
+        serde_json::Value::Number(number) => then(Some(match (number.as_i64(), number.as_u64()) {
+            (Some(whole), _) => Scalar::Integer(whole),
+            (None, Some(whole)) => Scalar::Unsigned(whole),
+            (None, None) => Scalar::Float(number.as_f64().unwrap_or(f64::NAN)),
+        })),
+        serde_json::Value::Array(_) | serde_json::Value::Object(_) => then(None),
+    }
+}
+
+fn kind_of(raw: &RawValue) -> &'static str {
+    match raw.get().as_bytes().first() {
+        Some(b'{') => "an object",
+        Some(b'[') => "an array",
+        Some(b'"') => "a text",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'n') | None => "null",
+        Some(_) => "a number",
+    }
+}
+
+/// Digests the canonical values, so that a changed mapping counts, the parent and the document.
+fn content_hash(values: &[Value], parent: Option<&ExternalId>, document: Digest) -> ContentHash {
+    let mut bytes = Vec::with_capacity(512);
+    bytes.extend_from_slice(&document.to_le_bytes());
+    let mut text = |tag: u8, text: &[u8]| {
+        bytes.push(tag);
+        bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(text);
+    };
+    text(0, parent.map_or("", ExternalId::as_str).as_bytes());
+    for value in values {
+        match value {
+            Value::Null => text(1, &[]),
+            Value::Text(found) => text(2, found.as_bytes()),
+            Value::Integer(found) => text(3, &found.to_le_bytes()),
+            Value::Float(found) => text(4, &found.to_bits().to_le_bytes()),
+            Value::Boolean(found) => text(5, &[u8::from(*found)]),
+            Value::Date(found) => {
+                let [high, low] = found.year().to_le_bytes();
+                text(6, &[high, low, found.month() as u8, found.day() as u8]);
+            }
+            Value::Timestamp(found) => text(7, &found.as_nanosecond().to_le_bytes()),
+            Value::Json(found) => text(8, &json_digest(found).to_le_bytes()),
+        }
+    }
+    ContentHash(xxh3_128(&bytes).to_be_bytes())
+}
