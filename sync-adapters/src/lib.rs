@@ -1,1 +1,5 @@
-//! To be described.
+//! The outside world of the sync engine: the API client, the adapters and the destinations.
+
+pub mod client;
+
+pub use self::client::{ApiClient, Credentials, Draft, ListRequest, Page, PageToken};
