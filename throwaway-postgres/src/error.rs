@@ -84,3 +84,15 @@ impl Error {
         move |source| Self::Io { what, source }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_postgresql_is_one_line_that_says_what_to_install() {
+        let message = Error::NotInstalled.to_string();
+        assert!(message.contains("apt-get install postgresql"), "{message}");
+        assert_eq!(message.lines().count(), 1);
+    }
+}

@@ -56,4 +56,5 @@ pub use builder::Builder;
 pub use cluster::Cluster;
 pub use database::Database;
 pub use error::Error;
+pub use programs::installed;
 pub use psql::Psql;

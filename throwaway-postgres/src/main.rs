@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, ExitCode, ExitStatus};
 
@@ -30,8 +31,8 @@ enum Action {
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
-    /// Says whether PostgreSQL 15 or newer is installed: starts a cluster and stops it.
-    Check,
+    /// Prints the directory of the PostgreSQL programs that clusters run; fails if there are none.
+    Find,
 }
 
 fn main() -> ExitCode {
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
             settings,
             command,
         } => run(!no_fsync, settings, &command),
-        Action::Check => Cluster::start().map(|_| ExitCode::SUCCESS),
+        Action::Find => find(),
     };
     done.unwrap_or_else(|error| {
         let cause = error
@@ -50,6 +51,12 @@ fn main() -> ExitCode {
         eprintln!("throwaway-postgres: {error}{cause}");
         ExitCode::FAILURE
     })
+}
+
+fn find() -> Result<ExitCode, Error> {
+    let directory = throwaway_postgres::installed()?;
+    let written = writeln!(std::io::stdout(), "{}", directory.display());
+    Ok(written.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS))
 }
 
 fn run(

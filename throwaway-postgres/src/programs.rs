@@ -17,6 +17,17 @@ const ROOTS: [(&str, &str, &str); 4] = [
     ("/usr/local/opt", "postgresql@", "bin"),
 ];
 
+/// The directory of the PostgreSQL programs that a [`Cluster`](crate::Cluster) on this machine runs:
+/// the first that is new enough of `PG_BIN`, the search path, the distributions' directories (newest
+/// release first) and `pg_config`.
+///
+/// # Errors
+///
+/// [`Error::NotInstalled`] or [`Error::TooOld`].
+pub fn installed() -> Result<PathBuf, Error> {
+    Programs::find().map(|programs| programs.directory)
+}
+
 /// The directory of one PostgreSQL installation's programs.
 #[derive(Clone, Debug)]
 pub(crate) struct Programs {
@@ -24,8 +35,7 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
-    /// The first installation that is new enough: `PG_BIN`, the search path, the distributions'
-    /// directories (newest release first), `pg_config`.
+    /// See [`installed`].
     pub(crate) fn find() -> Result<Self, Error> {
         let mut too_old: Option<(u32, PathBuf)> = None;
         for directory in candidates() {

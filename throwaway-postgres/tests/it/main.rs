@@ -1,5 +1,7 @@
 //! Real clusters: what they hold, what survives a restart, and that nothing of them is left over.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod cleaning_up;
 mod cluster;
 mod command;

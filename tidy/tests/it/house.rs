@@ -1,0 +1,45 @@
+use std::fs;
+
+use tidy::Workspace;
+
+use crate::check;
+
+#[test]
+fn every_crate_inherits_the_lints_and_the_version() {
+    const LINES: [&str; 4] = [
+        "[lints]\nworkspace = true",
+        "version.workspace = true",
+        "rust-version.workspace = true",
+        "license.workspace = true",
+    ];
+    let workspace = Workspace::load().unwrap();
+    let mut offences = Vec::new();
+    for package in workspace.members() {
+        let manifest = fs::read_to_string(package.folder().join("Cargo.toml")).unwrap();
+        let missing = LINES.iter().filter(|lines| !manifest.contains(**lines));
+        offences.extend(missing.map(|lines| format!("{}: {lines:?} is missing", package.name)));
+    }
+    check("manifests that go their own way", offences);
+}
+
+#[test]
+fn versions_are_declared_once_in_the_workspace() {
+    let workspace = Workspace::load().unwrap();
+    let mut offences = Vec::new();
+    for package in workspace.members() {
+        let manifest = fs::read_to_string(package.folder().join("Cargo.toml")).unwrap();
+        let dependencies = manifest
+            .split("\n[")
+            .filter(|section| {
+                section
+                    .split(']')
+                    .next()
+                    .is_some_and(|name| name.ends_with("dependencies"))
+            })
+            .flat_map(|section| section.lines().skip(1))
+            .filter(|line| line.contains('=') && !line.starts_with('#'));
+        let own = dependencies.filter(|line| !line.contains("workspace = true"));
+        offences.extend(own.map(|line| format!("{}: {line}", package.name)));
+    }
+    check("versions outside the workspace's table", offences);
+}
