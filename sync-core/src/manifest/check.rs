@@ -250,7 +250,21 @@ fn check_endpoints(entity: &Entity) -> Result<(), Problem> {
         .map(|parent| parent.path_param.as_str());
     for (call, endpoint) in entity.endpoints.all() {
         let by_id = !matches!(call, "list" | "create");
-        check_path(endpoint, by_id, parent, call == "list").map_err(|reason| {
+        let fills = |name: &str| match call {
+            // A new record is created under the records that it refers to.
+            "create" => entity
+                .schema
+                .field(name)
+                .is_some_and(|(_, it)| it.references.is_some()),
+            _ => by_id && name == "id",
+        };
+        let fills = |name: &str| parent == Some(name) || fills(name);
+        let needs = if by_id {
+            Some("id")
+        } else {
+            parent.filter(|_| call == "list")
+        };
+        check_path(endpoint, needs, fills).map_err(|reason| {
             (
                 format!("endpoints {call}"),
                 EntityProblem::Path {
@@ -265,27 +279,21 @@ fn check_endpoints(entity: &Entity) -> Result<(), Problem> {
 
 fn check_path(
     endpoint: &Endpoint,
-    by_id: bool,
-    parent: Option<&str>,
-    is_list: bool,
+    needs: Option<&str>,
+    fills: impl Fn(&str) -> bool,
 ) -> Result<(), &'static str> {
     let path = &endpoint.path;
     if !path.starts_with('/') || path.contains(char::is_whitespace) || path.contains(['?', '#']) {
         return Err("does not begin with a slash, or has white space, a query or a fragment");
     }
     let names: Vec<&str> = endpoint.placeholders().collect();
-    let braces = path.matches(['{', '}']).count();
-    if braces != 2 * names.len() {
+    if path.matches(['{', '}']).count() != 2 * names.len() {
         return Err("has a brace without its partner");
     }
-    if by_id && !names.contains(&"id") {
-        return Err("does not name {id}");
+    if needs.is_some_and(|needed| !names.contains(&needed)) {
+        return Err("does not name the record or the parent that it is about");
     }
-    if is_list && parent.is_some_and(|parent| !names.contains(&parent)) {
-        return Err("does not name its parent");
-    }
-    let allowed = |name: &&str| (by_id && *name == "id") || parent == Some(*name);
-    if !names.iter().all(allowed) {
+    if !names.iter().all(|name| fills(name)) {
         return Err("has a placeholder that nothing fills");
     }
     Ok(())

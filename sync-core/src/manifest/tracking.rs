@@ -1,5 +1,7 @@
 //! How an entity's changes and deletions can be seen from outside.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::names::{ColumnName, EntityName};
@@ -130,7 +132,8 @@ pub enum FullWalk {
     /// Page after page in the API's own order.
     #[default]
     Pages,
-    /// Oldest change first; after each `max_window` rows a new window begins at the last instant seen.
+    /// Oldest change first, each page beginning at the last instant seen, so that no row slips past when
+    /// others change meanwhile. By offset only inside one instant, and never beyond `max_window` rows.
     Keyset,
 }
 
@@ -156,9 +159,9 @@ pub enum Deletes {
     Webhook,
     /// A complete walk by an immutable order, ids only, then a confirming read of each missing record.
     Audit {
-        /// Query parameters that shrink the walk's rows, such as a sparse field set.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        query: Vec<(String, String)>,
+        /// Query parameters of the walk: its order, and what shrinks its rows.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        query: BTreeMap<String, String>,
     },
     /// What a complete list (of each walked parent) no longer holds is gone.
     ListReplace,
