@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::state::{Stand, State};
+use super::state::{Stand, State, whole_micros};
 use crate::{
     id::{NodeId, RunId},
     journal::{
-        Batch, BatchOutcome, Claim, ClaimRequest, Close, Error, ParentCloses, Renewal, Result,
-        RunCommit, RunOutcome, StartOutcome, TransactionCommit, Transition, WakeAt,
+        Attempt, Batch, BatchOutcome, Claim, ClaimRequest, Close, Error, ParentCloses, Renewal,
+        Result, RunCommit, RunOutcome, StartOutcome, TransactionCommit, Transition, WakeAt,
     },
     record::Record,
     status::RunStatus,
@@ -40,7 +40,7 @@ impl State {
         let mut dead: Vec<_> = self
             .nodes
             .iter()
-            .filter(|(_, end)| **end < now)
+            .filter(|(_, end)| **end <= now)
             .map(|(node, end)| (*end, *node))
             .collect();
         dead.sort_unstable();
@@ -212,7 +212,7 @@ impl State {
             commit
                 .attempts
                 .iter()
-                .map(|attempt| (attempt.command, attempt.clone())),
+                .map(|attempt| (attempt.command, kept(attempt))),
         );
         for command in &commit.settled_attempts {
             run.attempts.remove(command);
@@ -285,7 +285,7 @@ impl State {
                 run.claims = 0;
                 let wake_at = match wake_at {
                     WakeAt::Arrival => None,
-                    WakeAt::Time(at) => Some(*at),
+                    WakeAt::Time(at) => Some(whole_micros(*at)),
                 };
                 self.move_to(commit.run, Stand::Pending(wake_at));
             }
@@ -362,5 +362,14 @@ impl State {
             .filter_map(|(run, count)| self.arrive(run, count, now))
             .map(|woken| woken.run)
             .collect()
+    }
+}
+
+/// An attempt as it is kept.
+fn kept(attempt: &Attempt) -> Attempt {
+    Attempt {
+        next_at: attempt.next_at.map(whole_micros),
+        scheduled_at: whole_micros(attempt.scheduled_at),
+        ..attempt.clone()
     }
 }

@@ -73,8 +73,7 @@ impl MemoryJournal {
 
     /// The journal's time, in whole microseconds as the databases keep it.
     fn now(&self) -> Timestamp {
-        let now = (self.shared.clock)();
-        Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
+        state::whole_micros((self.shared.clock)())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -99,7 +98,8 @@ impl fmt::Debug for MemoryJournal {
 
 /// The end of a lease that begins now; one that would outlast the calendar lasts as long as that.
 pub(in crate::journal) fn lease_end(now: Timestamp, lease: Duration) -> Timestamp {
-    now.checked_add(lease).unwrap_or(Timestamp::MAX)
+    now.checked_add(lease)
+        .map_or(Timestamp::MAX, state::whole_micros)
 }
 
 #[async_trait]

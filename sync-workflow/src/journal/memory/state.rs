@@ -238,7 +238,7 @@ impl State {
         let born_here = node.filter(|_| new.placement == Placement::Here);
         let wake_at = match new.placement {
             Placement::Here | Placement::Anywhere => now,
-            Placement::NotBefore(at) => at,
+            Placement::NotBefore(at) => whole_micros(at),
         };
         let run = Run {
             chain: new.chain,
@@ -268,6 +268,11 @@ impl State {
             born_here.map_or(Stand::Pending(Some(wake_at)), Stand::Running),
         );
     }
+}
+
+/// A time as the databases keep it.
+pub(super) fn whole_micros(at: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at)
 }
 
 /// The record at position zero.

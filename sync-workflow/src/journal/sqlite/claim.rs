@@ -1,0 +1,136 @@
+//! Claims.
+
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+
+use super::{
+    bulk::Bulk,
+    error::failed,
+    run,
+    value::{Micros, column, number, run_id, timestamp},
+};
+use crate::{
+    id::NodeId,
+    journal::{Claim, ClaimRequest, ClaimedRun, Result},
+};
+
+/// What a claim would take: runs that are ready, in the order of their wake-up times, with the
+/// attempts already counted, and the length of the journal of each.
+pub(super) async fn ready(
+    connection: &mut SqliteConnection,
+    request: &ClaimRequest,
+    now: Micros,
+) -> Result<Vec<(ClaimedRun, i64)>> {
+    let rows = sqlx::query(
+        "SELECT run, chain, workflow_id, workflow, queue, parent_run, parent_command, on_parent_close,
+                inbox, claims, progress,
+                (SELECT max(position) + 1 FROM sync_workflow_records AS record
+                 WHERE record.run = asleep.run) AS length
+         FROM sync_workflow_runs AS asleep
+         WHERE queue = ? AND status = 0 AND wake_at <= ? AND workflow IN (SELECT value FROM json_each(?))
+         ORDER BY wake_at, run LIMIT ?",
+    )
+    .bind(&*request.queue)
+    .bind(now)
+    .bind(workflows(request))
+    .bind(request.limit)
+    .fetch_all(connection)
+    .await
+    .map_err(failed)?;
+    rows.iter()
+        .map(|row| {
+            let length: i64 = column(row, "length")?;
+            let grew = length > column::<i64>(row, "progress")?;
+            let attempts = if grew { 1 } else { number(row, "claims")? + 1 };
+            Ok((
+                ClaimedRun {
+                    attempts,
+                    ..claimed(row)?
+                },
+                length,
+            ))
+        })
+        .collect()
+}
+
+/// Makes runs that are ready the node's.
+pub(super) async fn take(
+    connection: &mut SqliteConnection,
+    node: NodeId,
+    runs: &[(ClaimedRun, i64)],
+) -> Result<()> {
+    static TAKE: Bulk = Bulk::new(
+        "WITH claim (run, node, claims, progress) AS (VALUES ",
+        "(?,?,?,?)",
+        ") UPDATE sync_workflow_runs AS asleep
+           SET status = 1, wake_at = NULL, node = claim.node, claims = claim.claims, progress = claim.progress
+           FROM claim WHERE asleep.run = claim.run",
+    );
+    TAKE.execute(connection, runs, |statement, (claimed, length)| {
+        statement
+            .bind(claimed.run.as_uuid())
+            .bind(node.as_uuid())
+            .bind(claimed.attempts)
+            .bind(*length)
+    })
+    .await
+}
+
+/// The answer to a claim, with the time at which the next run of its kind will be ready.
+pub(super) async fn answer(
+    connection: &mut SqliteConnection,
+    request: &ClaimRequest,
+    runs: Vec<ClaimedRun>,
+    now: Micros,
+) -> Result<Claim> {
+    let next_wake: Option<Micros> = sqlx::query(
+        "SELECT wake_at FROM sync_workflow_runs
+         WHERE queue = ? AND status = 0 AND wake_at > ? AND workflow IN (SELECT value FROM json_each(?))
+         ORDER BY wake_at LIMIT 1",
+    )
+    .bind(&*request.queue)
+    .bind(now)
+    .bind(workflows(request))
+    .fetch_optional(connection)
+    .await
+    .map_err(failed)?
+    .map(|row| row.try_get(0).map_err(failed))
+    .transpose()?;
+    Ok(Claim {
+        now: timestamp(now),
+        runs,
+        next_wake: next_wake.map(timestamp),
+    })
+}
+
+/// The runs that name a node.
+pub(super) async fn owned(
+    connection: &mut SqliteConnection,
+    node: NodeId,
+) -> Result<Vec<ClaimedRun>> {
+    let rows = sqlx::query(
+        "SELECT run, chain, workflow_id, workflow, queue, parent_run, parent_command, on_parent_close, inbox, claims
+         FROM sync_workflow_runs WHERE node = ? ORDER BY run",
+    )
+    .bind(node.as_uuid())
+    .fetch_all(connection)
+    .await
+    .map_err(failed)?;
+    rows.iter().map(claimed).collect()
+}
+
+fn workflows(request: &ClaimRequest) -> String {
+    serde_json::to_string(&request.workflows).expect("names are JSON strings")
+}
+
+fn claimed(row: &SqliteRow) -> Result<ClaimedRun> {
+    Ok(ClaimedRun {
+        run: run_id(row, "run")?,
+        chain: run_id(row, "chain")?,
+        workflow_id: run::workflow_id(row)?,
+        workflow: column::<&str>(row, "workflow")?.into(),
+        queue: column::<&str>(row, "queue")?.into(),
+        parent: run::parent(row)?,
+        inbox: column(row, "inbox")?,
+        attempts: number(row, "claims")?,
+    })
+}

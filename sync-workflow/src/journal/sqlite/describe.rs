@@ -1,0 +1,156 @@
+//! What the journal tells people and clients of runs.
+
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection, sqlite::SqliteRow};
+
+use super::{
+    bulk::Bulk,
+    error::failed,
+    run,
+    value::{bytes, column, node_id, number, optional_run_id, run_id, timestamp},
+};
+use crate::{
+    id::RunId,
+    journal::{ChildOutcome, Closed, Page, Result, RunFilter, RunInfo},
+};
+
+const INFO: &str = "SELECT run, workflow_id, workflow, queue, status, node, parent_run, created_at, closed_at, wake_at,
+    claims, cancel_requested, parked_reason FROM sync_workflow_runs WHERE true";
+
+pub(super) async fn info(connection: &mut SqliteConnection, run: RunId) -> Result<Option<RunInfo>> {
+    let mut query = QueryBuilder::<Sqlite>::new(INFO);
+    query.push(" AND run = ").push_bind(run.as_uuid());
+    let row = query
+        .build()
+        .fetch_optional(connection)
+        .await
+        .map_err(failed)?;
+    row.as_ref().map(decode).transpose()
+}
+
+pub(super) async fn list(
+    connection: &mut SqliteConnection,
+    filter: &RunFilter,
+) -> Result<Page<RunInfo>> {
+    let limit = filter.effective_limit();
+    let rows = list_query(filter, limit + 1)
+        .build()
+        .fetch_all(connection)
+        .await
+        .map_err(failed)?;
+    let items = rows
+        .iter()
+        .take(limit as usize)
+        .map(decode)
+        .collect::<Result<_>>()?;
+    Ok(Page {
+        items,
+        more: rows.len() > limit as usize,
+    })
+}
+
+fn list_query(filter: &RunFilter, limit: u32) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::<Sqlite>::new(INFO);
+    if !filter.statuses.is_empty() {
+        let mut statuses = query.push(" AND status IN (").separated(", ");
+        for status in &filter.statuses {
+            statuses.push_bind(status.code());
+        }
+        query.push(")");
+    }
+    if let Some(workflow) = &filter.workflow {
+        query
+            .push(" AND workflow = ")
+            .push_bind(workflow.to_string());
+    }
+    if let Some(queue) = &filter.queue {
+        query.push(" AND queue = ").push_bind(queue.to_string());
+    }
+    if let Some(prefix) = &filter.workflow_id_prefix {
+        // Text compares byte by byte, so the index finds where the prefix begins.
+        query.push(" AND workflow_id >= ").push_bind(prefix.clone());
+        query
+            .push(" AND substr(workflow_id, 1, length(")
+            .push_bind(prefix.clone());
+        query.push(")) = ").push_bind(prefix.clone());
+    }
+    if let Some(parent) = filter.parent {
+        query.push(" AND parent_run = ").push_bind(parent.as_uuid());
+    }
+    if let Some(before) = filter.before {
+        query.push(" AND run < ").push_bind(before.as_uuid());
+    }
+    query.push(" ORDER BY run DESC LIMIT ").push_bind(limit);
+    query
+}
+
+fn decode(row: &SqliteRow) -> Result<RunInfo> {
+    Ok(RunInfo {
+        run: run_id(row, "run")?,
+        workflow_id: run::workflow_id(row)?,
+        workflow: column::<&str>(row, "workflow")?.into(),
+        queue: column::<&str>(row, "queue")?.into(),
+        status: run::status(row)?,
+        node: node_id(row, "node")?,
+        parent: optional_run_id(row, "parent_run")?,
+        created_at: timestamp(column(row, "created_at")?),
+        closed_at: column::<Option<i64>>(row, "closed_at")?.map(timestamp),
+        wake_at: column::<Option<i64>>(row, "wake_at")?.map(timestamp),
+        attempts: number(row, "claims")?,
+        cancel_requested: column(row, "cancel_requested")?,
+        parked_reason: column(row, "parked_reason")?,
+    })
+}
+
+/// The outcomes of those runs that are closed or were never started, in the order of the runs.
+pub(super) async fn outcomes(
+    connection: &mut SqliteConnection,
+    runs: &[RunId],
+) -> Result<Vec<ChildOutcome>> {
+    static OUTCOMES: Bulk = Bulk::new(
+        "SELECT run, status,
+                CASE WHEN status >= 10 THEN
+                    (SELECT payload FROM sync_workflow_records AS record
+                     WHERE record.run = child.run ORDER BY position DESC LIMIT 1)
+                END AS payload,
+                CASE WHEN status = 14 THEN
+                    (SELECT run FROM sync_workflow_runs AS next
+                     WHERE next.workflow_id = child.workflow_id AND next.sequence = child.sequence + 1)
+                END AS next
+         FROM sync_workflow_runs AS child WHERE run IN (",
+        "?",
+        ")",
+    );
+    let rows = OUTCOMES
+        .fetch(connection, runs, |statement, run| {
+            statement.bind(run.as_uuid())
+        })
+        .await?;
+    let mut started = std::collections::HashMap::with_capacity(rows.len());
+    for row in &rows {
+        started.insert(run_id(row, "run")?, closed(row)?);
+    }
+    let outcome = |run: &RunId| match started.get(run) {
+        None => Some(ChildOutcome {
+            child: *run,
+            closed: None,
+        }),
+        Some(None) => None,
+        Some(Some(closed)) => Some(ChildOutcome {
+            child: *run,
+            closed: Some(closed.clone()),
+        }),
+    };
+    Ok(runs.iter().filter_map(outcome).collect())
+}
+
+fn closed(row: &SqliteRow) -> Result<Option<Closed>> {
+    let status = run::status(row)?;
+    if !status.is_closed() {
+        return Ok(None);
+    }
+    Ok(Some(Closed {
+        status,
+        payload: bytes(row, "payload")?,
+        next: optional_run_id(row, "next")?,
+    }))
+}

@@ -1,0 +1,84 @@
+//! What SQLite's errors mean to the journal.
+
+use std::path::PathBuf;
+
+use crate::journal::Error;
+
+/// The database file cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot open the sqlite journal {}", path.display())]
+pub(super) struct CannotOpen {
+    pub(super) path: PathBuf,
+    pub(super) source: sqlx::Error,
+}
+
+/// This process is linked with a SQLite that can corrupt its database.
+#[derive(Debug, thiserror::Error)]
+#[error("sqlite {found} can corrupt a database in wal mode, 3.51.3 or newer is needed")]
+pub(super) struct TooOld {
+    pub(super) found: String,
+}
+
+/// A transactional step was to commit, but its transaction had ended before.
+#[derive(Debug, thiserror::Error)]
+#[error("the step's transaction was ended by sqlite or by the step itself")]
+pub(super) struct StepEnded;
+
+/// The turn to write did not come.
+#[derive(Debug, thiserror::Error)]
+#[error("another transaction of this process keeps the database file locked")]
+pub(super) struct TurnTimedOut;
+
+/// What the failure of a statement means: nothing was written.
+pub(super) fn failed(error: sqlx::Error) -> Error {
+    match Failure::of(&error) {
+        Failure::Contended => Error::Contended(Box::new(error)),
+        Failure::Refused => Error::Refused(Box::new(error)),
+        Failure::Other => Error::Unavailable(Box::new(error)),
+    }
+}
+
+/// What the failure of a COMMIT means.
+pub(super) fn commit_failed(error: sqlx::Error) -> Error {
+    match Failure::of(&error) {
+        Failure::Contended => Error::Contended(Box::new(error)),
+        Failure::Refused => Error::Refused(Box::new(error)),
+        // A failed write or sync may have left the commit in the file, or not.
+        Failure::Other => Error::Unknown(Box::new(error)),
+    }
+}
+
+enum Failure {
+    Contended,
+    Refused,
+    Other,
+}
+
+impl Failure {
+    fn of(error: &sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Database(database) => Self::of_code(
+                database
+                    .code()
+                    .and_then(|code| code.parse().ok())
+                    .unwrap_or_default(),
+            ),
+            sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed
+            | sqlx::Error::Io(_) => Self::Other,
+            _ => Self::Refused,
+        }
+    }
+
+    /// The low byte of an extended result code is the primary one.
+    const fn of_code(code: i32) -> Self {
+        match code & 0xff {
+            libsqlite3_sys::SQLITE_BUSY | libsqlite3_sys::SQLITE_LOCKED => Self::Contended,
+            libsqlite3_sys::SQLITE_IOERR
+            | libsqlite3_sys::SQLITE_NOMEM
+            | libsqlite3_sys::SQLITE_INTERRUPT => Self::Other,
+            _ => Self::Refused,
+        }
+    }
+}

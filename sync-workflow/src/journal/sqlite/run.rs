@@ -1,0 +1,185 @@
+//! The rows of runs: finding them, and what arrives for them.
+
+use sqlx::{SqliteConnection, sqlite::SqliteRow};
+
+use super::{
+    bulk::Bulk,
+    error::failed,
+    value::{Micros, column, corrupt, node_id, number, optional_run_id, run_id},
+};
+use crate::{
+    id::{CommandId, NodeId, Position, RunId, WorkflowId},
+    journal::{ParentCloses, ParentLink, Result, RunSelector, WokenRun},
+    status::RunStatus,
+};
+
+/// A run that a selector found.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) run: RunId,
+    pub(super) chain: RunId,
+    pub(super) status: RunStatus,
+    pub(super) node: Option<NodeId>,
+    pub(super) inbox: i64,
+    pub(super) cancel_requested: bool,
+    pub(super) awaited: bool,
+}
+
+pub(super) async fn select(
+    connection: &mut SqliteConnection,
+    selector: &RunSelector,
+) -> Result<Option<Found>> {
+    let query = match selector {
+        RunSelector::Run(run) => sqlx::query(
+            "SELECT run, chain, status, node, inbox, cancel_requested, awaited
+             FROM sync_workflow_runs WHERE run = ?",
+        )
+        .bind(run.as_uuid()),
+        RunSelector::Latest(workflow_id) => sqlx::query(
+            "SELECT run, chain, status, node, inbox, cancel_requested, awaited
+             FROM sync_workflow_runs WHERE workflow_id = ? ORDER BY sequence DESC LIMIT 1",
+        )
+        .bind(workflow_id.as_str()),
+    };
+    let row = query.fetch_optional(connection).await.map_err(failed)?;
+    row.map(|row| {
+        Ok(Found {
+            run: run_id(&row, "run")?,
+            chain: run_id(&row, "chain")?,
+            status: status(&row)?,
+            node: node_id(&row, "node")?,
+            inbox: column(&row, "inbox")?,
+            cancel_requested: column(&row, "cancel_requested")?,
+            awaited: column(&row, "awaited")?,
+        })
+    })
+    .transpose()
+}
+
+/// Counts arrivals in the inboxes of runs that are open, and wakes those that sleep.
+pub(super) async fn arrive(
+    connection: &mut SqliteConnection,
+    arrivals: &[(RunId, i64)],
+    now: Micros,
+) -> Result<Vec<WokenRun>> {
+    static ARRIVE: Bulk = Bulk::new(
+        "WITH arrival (run, count, now) AS (VALUES ",
+        "(?,?,?)",
+        ") UPDATE sync_workflow_runs AS held
+           SET inbox = inbox + arrival.count,
+               -- A run that is ready keeps its place in the queue.
+               wake_at = CASE WHEN status = 0 THEN min(coalesce(wake_at, arrival.now), arrival.now) END
+           FROM arrival WHERE held.run = arrival.run AND held.status < 10
+           RETURNING held.run AS run, held.node AS node",
+    );
+    let rows = ARRIVE
+        .fetch(connection, arrivals, |statement, (run, count)| {
+            statement.bind(run.as_uuid()).bind(*count).bind(now)
+        })
+        .await?;
+    let mut woken: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            Ok(WokenRun {
+                run: run_id(row, "run")?,
+                node: node_id(row, "node")?,
+            })
+        })
+        .collect::<Result<_>>()?;
+    woken.sort_unstable_by_key(|woken| woken.run);
+    Ok(woken)
+}
+
+/// Asks runs to cancel that were not asked before. What arrives with it is counted by [`arrive`].
+pub(super) async fn request_cancel(
+    connection: &mut SqliteConnection,
+    runs: &[RunId],
+) -> Result<()> {
+    static CANCEL: Bulk = Bulk::new(
+        "UPDATE sync_workflow_runs SET cancel_requested = 1 WHERE run IN (",
+        "?",
+        ")",
+    );
+    CANCEL
+        .execute(connection, runs, |statement, run| {
+            statement.bind(run.as_uuid())
+        })
+        .await
+}
+
+/// Notes that a client awaits the end of a run that is open.
+pub(super) async fn mark_awaited(connection: &mut SqliteConnection, run: RunId) -> Result<()> {
+    sqlx::query("UPDATE sync_workflow_runs SET awaited = 1 WHERE run = ? AND status < 10")
+        .bind(run.as_uuid())
+        .execute(connection)
+        .await
+        .map_err(failed)?;
+    Ok(())
+}
+
+/// What becomes of the last claim of a run that its node gives up.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Claims {
+    Keep,
+    TakeBack,
+}
+
+/// Makes all runs of a node ready.
+pub(super) async fn free(
+    connection: &mut SqliteConnection,
+    node: NodeId,
+    claims: Claims,
+    now: Micros,
+) -> Result<()> {
+    let taken_back = match claims {
+        Claims::Keep => 0,
+        Claims::TakeBack => 1,
+    };
+    sqlx::query(
+        "UPDATE sync_workflow_runs SET status = 0, node = NULL, wake_at = ?, claims = max(claims - ?, 0)
+         WHERE node = ?",
+    )
+    .bind(now)
+    .bind(taken_back)
+    .bind(node.as_uuid())
+    .execute(connection)
+    .await
+    .map_err(failed)?;
+    Ok(())
+}
+
+pub(super) fn status(row: &SqliteRow) -> Result<RunStatus> {
+    let code: i64 = column(row, "status")?;
+    match i16::try_from(code).ok().and_then(RunStatus::from_code) {
+        Some(status) => Ok(status),
+        None => Err(corrupt(
+            run_id(row, "run")?,
+            Position(0),
+            format!("its run has the unknown status {code}"),
+        )),
+    }
+}
+
+pub(super) fn workflow_id(row: &SqliteRow) -> Result<WorkflowId> {
+    match WorkflowId::new(column::<&str>(row, "workflow_id")?) {
+        Ok(id) => Ok(id),
+        Err(error) => Err(corrupt(run_id(row, "run")?, Position(0), error.to_string())),
+    }
+}
+
+pub(super) fn parent(row: &SqliteRow) -> Result<Option<ParentLink>> {
+    let Some(run) = optional_run_id(row, "parent_run")? else {
+        return Ok(None);
+    };
+    let on_close =
+        if column::<i64>(row, "on_parent_close")? == i64::from(ParentCloses::Abandon as i16) {
+            ParentCloses::Abandon
+        } else {
+            ParentCloses::Cancel
+        };
+    Ok(Some(ParentLink {
+        run,
+        command: CommandId(number(row, "parent_command")?),
+        on_close,
+    }))
+}

@@ -1,0 +1,100 @@
+//! Signals.
+
+use std::sync::Arc;
+
+use sqlx::SqliteConnection;
+
+use super::{
+    bulk::Bulk,
+    error::failed,
+    run,
+    value::{Micros, bytes, column},
+};
+use crate::{
+    id::RunId,
+    journal::{NewSignal, Result, SignalMessage, SignalOutcome},
+};
+
+/// Stores a signal for an open run, once.
+pub(super) async fn deliver(
+    connection: &mut SqliteConnection,
+    signal: &NewSignal,
+    now: Micros,
+) -> Result<SignalOutcome> {
+    let Some(found) = run::select(connection, &signal.to).await? else {
+        return Ok(SignalOutcome::NotOpen);
+    };
+    if is_known(connection, found.chain, &signal.id).await? {
+        return Ok(SignalOutcome::Duplicate);
+    }
+    if found.status.is_closed() {
+        return Ok(SignalOutcome::NotOpen);
+    }
+    sqlx::query("INSERT INTO sync_workflow_signals (chain, id, name, payload) VALUES (?, ?, ?, ?)")
+        .bind(found.chain.as_uuid())
+        .bind(Arc::clone(&signal.id))
+        .bind(Arc::clone(&signal.name))
+        .bind(signal.payload.to_vec())
+        .execute(&mut *connection)
+        .await
+        .map_err(failed)?;
+    let woken = run::arrive(connection, &[(found.run, 1)], now).await?;
+    Ok(woken.first().map_or(SignalOutcome::NotOpen, |woken| {
+        SignalOutcome::Delivered(*woken)
+    }))
+}
+
+async fn is_known(connection: &mut SqliteConnection, chain: RunId, id: &Arc<str>) -> Result<bool> {
+    let known = sqlx::query("SELECT 1 FROM sync_workflow_signals WHERE chain = ? AND id = ?")
+        .bind(chain.as_uuid())
+        .bind(Arc::clone(id))
+        .fetch_optional(connection)
+        .await
+        .map_err(failed)?;
+    Ok(known.is_some())
+}
+
+/// Marks signals of each run's own chain as consumed.
+pub(super) async fn consume(
+    connection: &mut SqliteConnection,
+    signals: &[(RunId, i64)],
+) -> Result<()> {
+    static CONSUME: Bulk = Bulk::new(
+        "WITH consumed (run, sequence) AS (VALUES ",
+        "(?,?)",
+        ") UPDATE sync_workflow_signals AS signal SET consumed = 1
+           FROM consumed JOIN sync_workflow_runs AS owner ON owner.run = consumed.run
+           WHERE signal.sequence = consumed.sequence AND signal.chain = owner.chain",
+    );
+    CONSUME
+        .execute(connection, signals, |statement, (run, sequence)| {
+            statement.bind(run.as_uuid()).bind(*sequence)
+        })
+        .await
+}
+
+/// The unconsumed signals of a chain, in the order of their arrival.
+pub(super) async fn waiting(
+    connection: &mut SqliteConnection,
+    chain: RunId,
+    limit: u32,
+) -> Result<Vec<SignalMessage>> {
+    let rows = sqlx::query(
+        "SELECT sequence, name, payload FROM sync_workflow_signals
+         WHERE chain = ? AND consumed = 0 ORDER BY sequence LIMIT ?",
+    )
+    .bind(chain.as_uuid())
+    .bind(limit)
+    .fetch_all(connection)
+    .await
+    .map_err(failed)?;
+    rows.iter()
+        .map(|row| {
+            Ok(SignalMessage {
+                sequence: column(row, "sequence")?,
+                name: column::<String>(row, "name")?.into(),
+                payload: bytes(row, "payload")?,
+            })
+        })
+        .collect()
+}
