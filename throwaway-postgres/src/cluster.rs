@@ -8,7 +8,7 @@ use crate::{Builder, Database, Error, Psql};
 
 /// A running PostgreSQL server of its own, thrown away at the end.
 ///
-/// ```no_run
+/// ```
 /// # fn main() -> Result<(), throwaway_postgres::Error> {
 /// use throwaway_postgres::Cluster;
 ///

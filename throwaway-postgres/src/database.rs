@@ -14,7 +14,7 @@ static SHARED: Mutex<Option<Arc<Cluster>>> = Mutex::new(None);
 
 /// An empty database with a random name, dropped with all its connections at the end.
 ///
-/// ```no_run
+/// ```
 /// # fn main() -> Result<(), throwaway_postgres::Error> {
 /// let database = throwaway_postgres::Database::create()?;
 /// database.psql("create table person (name text)")?;

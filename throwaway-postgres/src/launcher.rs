@@ -142,3 +142,26 @@ impl Launcher {
 fn is_port_taken(log: &str) -> bool {
     log.contains("could not bind") || log.contains("could not create any TCP/IP sockets")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_port_that_was_taken_meanwhile_is_recognised_and_another_one_works() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let launcher = Launcher::prepare(Vec::new()).unwrap();
+        launcher.initdb("password").unwrap();
+        let error = launcher
+            .start(taken.local_addr().unwrap().port())
+            .unwrap_err();
+        assert!(
+            matches!(&error, Error::Ended { log, .. } if is_port_taken(log)),
+            "{error}"
+        );
+        let (server, _) = launcher.start_on_a_free_port().unwrap();
+        launcher.stop(server, Stop::Fast).unwrap();
+    }
+}

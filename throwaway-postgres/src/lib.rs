@@ -5,7 +5,7 @@
 //! it never outlives its owner: dropping it stops the server and removes the directory, and when
 //! the owner is killed outright a [guard process](Cluster#clean-up) does the same.
 //!
-//! ```no_run
+//! ```
 //! # fn main() -> Result<(), throwaway_postgres::Error> {
 //! let cluster = throwaway_postgres::Cluster::start()?;
 //! assert_eq!(cluster.psql("select 1 + 1")?, "2");
@@ -17,7 +17,7 @@
 //! A test wants a [`Database`], which is cheaper: it is created on the server that `DATABASE_URL`
 //! names, or else on one cluster that the whole process shares.
 //!
-//! ```no_run
+//! ```
 //! # fn main() -> Result<(), throwaway_postgres::Error> {
 //! let database = throwaway_postgres::Database::create()?;
 //! database.psql("create table person (name text)")?;

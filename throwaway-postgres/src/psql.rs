@@ -13,9 +13,10 @@ const CONNECT_SECONDS: &str = "15";
 /// Statements through the `psql` program, so that a test can look into a database without the
 /// driver that it tests.
 ///
-/// ```no_run
+/// ```
 /// # fn main() -> Result<(), throwaway_postgres::Error> {
-/// let psql = throwaway_postgres::Psql::new("postgres://postgres@127.0.0.1/postgres")?;
+/// let database = throwaway_postgres::Database::create()?;
+/// let psql = throwaway_postgres::Psql::new(database.url())?;
 /// assert_eq!(psql.query("select 1, 'x'")?, "1|x");
 /// # Ok(())
 /// # }

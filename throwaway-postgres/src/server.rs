@@ -1,11 +1,14 @@
 use std::fs::{self, File};
-use std::net::TcpListener;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use uuid::Uuid;
 
 use crate::Error;
 use crate::home::Home;
@@ -128,10 +131,27 @@ impl Server {
     }
 }
 
+/// Where servers listen: below the ports that systems give to outgoing connections. A client that
+/// reconnects while the server is down could otherwise be given the server's own port.
+const PORTS: Range<u16> = 20_000..32_000;
+
+/// How many ports are tried; so many in use at once is a machine with another trouble.
+const PORTS_TRIED: usize = 100;
+
 /// A port of 127.0.0.1 that nobody listens on at this moment.
 pub(crate) fn free_port() -> Result<u16, Error> {
-    TcpListener::bind(("127.0.0.1", 0))
-        .and_then(|listener| listener.local_addr())
-        .map(|address| address.port())
-        .map_err(Error::io("find a free port"))
+    let mut bound = Err(io::Error::from(io::ErrorKind::AddrInUse));
+    for _ in 0..PORTS_TRIED {
+        let port = PORTS.start + random_below(PORTS.end - PORTS.start);
+        bound = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(|_| port);
+        if bound.is_ok() {
+            break;
+        }
+    }
+    bound.map_err(Error::io("find a free port"))
+}
+
+fn random_below(limit: u16) -> u16 {
+    let number = Uuid::new_v4().as_u128() % u128::from(limit);
+    u16::try_from(number).expect("it is below a u16")
 }

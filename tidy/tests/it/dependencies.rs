@@ -38,7 +38,19 @@ const LEAF: &[&str] = &[
 const TESTS_MAY_USE: [&str; 2] = ["mock-api", "throwaway-postgres"];
 
 /// Libraries that would make a house more than it is, and the houses that may use them.
-const RESERVED: [(&str, &[&str]); 6] = [
+const RESERVED: [(&str, &[&str]); 7] = [
+    (
+        "tokio",
+        &[
+            "sync-workflow",
+            "sync-adapters",
+            "sync-engine",
+            "sync-server",
+            "mock-api",
+            "examples",
+            "benches",
+        ],
+    ),
     (
         "sqlx",
         &[
