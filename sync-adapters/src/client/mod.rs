@@ -22,7 +22,6 @@ mod request;
 mod retry_after;
 mod stream;
 mod transport;
-mod verify;
 mod walk;
 
 pub use self::{
@@ -33,5 +32,4 @@ pub use self::{
     limit::{LimitKey, LimitStore, LimitStoreError, MemoryLimits, Observation, Permit, Rate},
     page::{Incomplete, Next, Page, PageToken},
     request::ListRequest,
-    verify::{Finding, Verifier},
 };

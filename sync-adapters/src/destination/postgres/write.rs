@@ -1,0 +1,146 @@
+//! One page, one statement, one round trip.
+
+use std::fmt::Write as _;
+
+use sqlx::{
+    AssertSqlSafe, PgConnection,
+    postgres::{PgArguments, PgBindIterExt},
+    Arguments as _,
+};
+use sync_core::{FieldType, Record, Value, change::ChangeCounts, proof::Generation};
+
+use super::{
+    super::{Error, Rows, dialect::quoted, table::Column},
+    value::{Day, Instant, type_of},
+};
+
+/// Records in one statement; a larger page takes several.
+const MOST_ROWS: usize = 5_000;
+/// Parameters before those of the schema's columns: organisation, adapter, entity, generation, whether to
+/// stamp, and the arrays of the columns that every table has.
+const FIXED: usize = 10;
+
+/// The statement that writes a page into a table.
+pub(in crate::destination) fn write_statement(table: &str, columns: &[Column]) -> String {
+    let table = quoted(table);
+    let (mut arrays, mut names, mut values, mut updates) =
+        (String::new(), String::new(), String::new(), String::new());
+    for (index, column) in columns.iter().enumerate() {
+        let name = quoted(column.name.as_str());
+        let (sent_as, cast) = match column.field_type {
+            FieldType::Json => ("text", "::json"),
+            other => (type_of(other), ""),
+        };
+        write!(arrays, ", ${}::{sent_as}[]", FIXED + 1 + index).expect("writing to a string");
+        write!(names, ", {name}").expect("writing to a string");
+        write!(values, ", i.{name}{cast}").expect("writing to a string");
+        write!(updates, ", {name} = excluded.{name}").expect("writing to a string");
+    }
+    format!(
+        "\
+with input as (
+  select * from unnest($6::text[], $7::bytea[], $8::text[], $9::timestamptz[], $10::text[]{arrays})
+    as u(external_id, content_hash, raw, source_updated_at, _parent_id{names})
+), written as (
+  insert into {table} as t
+    (org_id, external_id, content_hash, raw, generation, source_updated_at, _parent_id,
+     first_seen_at, synced_at{names})
+  select $1, i.external_id, i.content_hash, i.raw::json, $4, i.source_updated_at, i._parent_id,
+         clock_timestamp(), clock_timestamp(){values}
+  from input i
+  on conflict (org_id, external_id) do update
+  set content_hash = excluded.content_hash, raw = excluded.raw,
+      generation = greatest(t.generation, excluded.generation),
+      source_updated_at = excluded.source_updated_at, _parent_id = excluded._parent_id,
+      synced_at = excluded.synced_at, deleted_at = null, _merged_into = null{updates}
+  where (t.content_hash is distinct from excluded.content_hash or t.deleted_at is not null)
+    -- A row never goes back to an older state; without times, what comes last holds.
+    and (t.source_updated_at <= excluded.source_updated_at) is not false
+  -- No transaction has touched a row that was inserted just now.
+  returning t.external_id, t.xmax = 0 as inserted
+), seen as (
+  -- What was met and not rewritten bears the generation in the ledger: one row of it for the whole page.
+  insert into sync.seen (org_id, adapter, entity, generation, external_ids)
+  select $1, $2, $3, $4, array_agg(external_id) from input
+  where $5 and external_id not in (select external_id from written)
+  having count(*) > 0
+)
+select count(*) filter (where inserted), count(*) filter (where not inserted) from written"
+    )
+}
+
+/// Writes records, each id at most once among them.
+pub(in crate::destination) async fn write(
+    connection: &mut PgConnection,
+    rows: &Rows,
+    generation: Option<Generation>,
+    records: &[&Record],
+) -> Result<ChangeCounts, Error> {
+    let mut counts = ChangeCounts::default();
+    for chunk in records.chunks(MOST_ROWS) {
+        let arguments = arguments(rows, generation, chunk).map_err(Error::Unsendable)?;
+        let statement = AssertSqlSafe(rows.table().postgres_write());
+        let (inserted, updated): (i64, i64) =
+            sqlx::query_as_with(statement, arguments).fetch_one(&mut *connection).await?;
+        counts.inserted += inserted.unsigned_abs();
+        counts.updated += updated.unsigned_abs();
+    }
+    counts.unchanged = records.len() as u64 - counts.inserted - counts.updated;
+    Ok(counts)
+}
+
+fn arguments(
+    rows: &Rows,
+    generation: Option<Generation>,
+    records: &[&Record],
+) -> Result<PgArguments, sqlx::error::BoxDynError> {
+    let (org, adapter, entity) = rows.key();
+    let columns = rows.table().columns();
+    let raw_bytes: usize = records.iter().map(|record| record.raw.get().len()).sum();
+    let mut arguments = PgArguments::default();
+    arguments.reserve(FIXED + columns.len(), raw_bytes * 2);
+    arguments.add(org)?;
+    arguments.add(adapter)?;
+    arguments.add(entity)?;
+    arguments.add(generation.map_or(0, |generation| generation.0))?;
+    arguments.add(generation.is_some())?;
+    arguments.add(records.iter().map(|record| record.external_id.as_str()).bind_iter())?;
+    arguments.add(records.iter().map(|record| &record.content_hash.as_bytes()[..]).bind_iter())?;
+    arguments.add(records.iter().map(|record| record.raw.get()).bind_iter())?;
+    arguments.add(records.iter().map(|record| record.source_updated_at.map(Instant)).bind_iter())?;
+    let parents = records.iter().map(|record| record.parent_id.as_ref().map(|id| id.as_str()));
+    arguments.add(parents.bind_iter())?;
+    for (index, column) in columns.iter().enumerate() {
+        add_column(&mut arguments, column, records.iter().map(|record| &record.values[index]))?;
+    }
+    Ok(arguments)
+}
+
+/// A value of another type than its column, which the mapping never makes, is stored as null.
+fn add_column<'r>(
+    arguments: &mut PgArguments,
+    column: &Column,
+    values: impl Iterator<Item = &'r Value>,
+) -> Result<(), sqlx::error::BoxDynError> {
+    macro_rules! array {
+        ($pattern:pat => $value:expr) => {
+            arguments.add(
+                values
+                    .map(|value| match value {
+                        $pattern => Some($value),
+                        _ => None,
+                    })
+                    .bind_iter(),
+            )
+        };
+    }
+    match column.field_type {
+        FieldType::Text => array!(Value::Text(text) => &**text),
+        FieldType::Integer => array!(Value::Integer(number) => *number),
+        FieldType::Float => array!(Value::Float(number) => *number),
+        FieldType::Boolean => array!(Value::Boolean(boolean) => *boolean),
+        FieldType::Date => array!(Value::Date(date) => Day(*date)),
+        FieldType::Timestamp => array!(Value::Timestamp(instant) => Instant(*instant)),
+        FieldType::Json => array!(Value::Json(json) => json.get()),
+    }
+}
