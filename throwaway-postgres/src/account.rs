@@ -9,7 +9,7 @@ use nix::unistd::{User, geteuid};
 use crate::Error;
 
 /// What of the caller's environment the server's programs may see.
-const KEPT: [&str; 4] = ["PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TZ"];
+const KEPT: [&str; 3] = ["PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"];
 
 /// Who the server runs as: the caller, or an unprivileged user when the caller is root.
 #[derive(Clone, Copy, Debug)]
@@ -47,12 +47,14 @@ impl Account {
     }
 
     /// A command that runs as this account, in a process group of its own (so that an interrupt
-    /// from the terminal does not reach it), with a small and fixed environment.
+    /// from the terminal does not reach it), with a small and fixed environment: every
+    /// cluster speaks English and lives in UTC.
     pub(crate) fn command(self, program: &Path, directory: &Path) -> Command {
         let mut command = Command::new(program);
         command
             .env_clear()
             .env("LC_ALL", "C")
+            .env("TZ", "UTC")
             .current_dir(directory)
             .process_group(0);
         for name in KEPT {

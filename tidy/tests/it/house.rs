@@ -1,8 +1,44 @@
 use std::fs;
 
-use tidy::Workspace;
+use tidy::{Workspace, sources};
 
 use crate::check;
+
+/// What is not written in this house, and what is written instead.
+const UNWRITTEN: [(&str, &str); 3] = [
+    (
+        "#[allow(",
+        "#[expect(lint, reason = \"…\")] tells when it is no longer needed",
+    ),
+    (
+        "#![allow(",
+        "#![expect(lint, reason = \"…\")] tells when it is no longer needed",
+    ),
+    (
+        "#[ignore",
+        "a test that does not run is no test: make it fast, or make it a benchmark",
+    ),
+];
+
+#[test]
+fn no_lint_is_silenced_for_good_and_no_test_is_left_out() {
+    let workspace = Workspace::load().unwrap();
+    let mut offences = Vec::new();
+    // This very file names what it forbids.
+    for package in workspace.members().filter(|package| package.name != "tidy") {
+        for source in sources(package.folder()).unwrap() {
+            for (index, line) in source.text.lines().enumerate() {
+                let found = UNWRITTEN
+                    .iter()
+                    .filter(|(word, _)| line.trim_start().starts_with(word));
+                offences.extend(found.map(|(word, instead)| {
+                    format!("{}:{}: {word}: {instead}", source.path.display(), index + 1)
+                }));
+            }
+        }
+    }
+    check("lines against the style of the house", offences);
+}
 
 #[test]
 fn every_crate_inherits_the_lints_and_the_version() {
