@@ -82,6 +82,9 @@ pub enum Error {
         /// The instant.
         at: Timestamp,
     },
+    /// A page was empty, but the source says that there is more.
+    #[error("the page is empty, but the source says that there is more")]
+    Stalled,
 }
 
 /// How a walk asks for its pages.
@@ -241,20 +244,55 @@ impl CursorWalk {
         self.newest().cloned()
     }
 
-    /// Where the next page of a keyset begins, after a page that began at `position` and gave `received`
-    /// rows: at the newest instant seen, or deeper inside it while whole pages share it.
-    pub fn next_keyset(&self, position: KeysetPosition, received: u64) -> KeysetPosition {
+    /// Where the next page of a keyset begins, after a page that was asked for at `position` and has been
+    /// observed: at the newest instant seen, or deeper inside it while whole pages share it. `None` when
+    /// the walk is complete.
+    ///
+    /// Inside an instant a page begins at the last row of the page before. When that row is no longer
+    /// there, rows have moved, and the instant is read again from its first row.
+    ///
+    /// # Errors
+    /// The page was empty, but the source says that there is more.
+    pub fn next_keyset(
+        &self,
+        position: &KeysetPosition,
+        page: KeysetPage<'_>,
+    ) -> Result<Option<KeysetPosition>, Error> {
+        let from = position.from;
+        if position
+            .anchor
+            .as_ref()
+            .is_some_and(|anchor| !page.ids.contains(&anchor))
+        {
+            return Ok(Some(KeysetPosition {
+                from,
+                ..KeysetPosition::default()
+            }));
+        }
+        if page.ended {
+            return Ok(None);
+        }
         let reached = self.high_water.as_ref().map(|cursor| cursor.at);
-        if reached > position.from {
-            return KeysetPosition {
+        if reached > from {
+            return Ok(Some(KeysetPosition {
                 from: reached,
-                offset: 0,
-            };
+                ..KeysetPosition::default()
+            }));
         }
-        KeysetPosition {
-            offset: position.offset + received,
-            ..position
-        }
+        let last = *page.ids.last().ok_or(Error::Stalled)?;
+        let received = page.ids.len() as u64;
+        Ok(Some(match received {
+            1 => KeysetPosition {
+                from,
+                offset: position.offset + 1,
+                anchor: None,
+            },
+            _ => KeysetPosition {
+                from,
+                offset: position.offset + received - 1,
+                anchor: Some(last.clone()),
+            },
+        }))
     }
 
     fn moves_mid_run(&self) -> bool {
@@ -302,12 +340,23 @@ impl CursorWalk {
 }
 
 /// A place in a keyset: an instant, and a number of rows to skip from it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeysetPosition {
     /// The instant; `None` is the beginning, where rows without a timestamp are.
     pub from: Option<Timestamp>,
     /// The rows to skip.
     pub offset: u64,
+    /// The row that the page must hold again if no row has moved.
+    pub anchor: Option<ExternalId>,
+}
+
+/// What came for a [`KeysetPosition`].
+#[derive(Debug, Clone, Copy)]
+pub struct KeysetPage<'a> {
+    /// The ids of all its documents, in the order received.
+    pub ids: &'a [&'a ExternalId],
+    /// Whether the source gave its explicit sign that nothing follows.
+    pub ended: bool,
 }
 
 fn ask_from(spec: &CursorSpec, at: Timestamp) -> Timestamp {

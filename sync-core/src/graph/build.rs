@@ -63,23 +63,16 @@ pub(super) fn from_edges(
     Ok(assemble(&names, edges, unmet))
 }
 
-/// Strongest first, then by name: the order in which edges of a cycle may stay.
+/// Strongest first, those before their equals that no foreign key can make up for later, then by name:
+/// the order in which the edges of a cycle may stay.
 fn sort(edges: &mut [Edge]) {
     edges.sort_by(|a, b| {
-        let key = |edge: &Edge| {
-            (
-                edge.strength,
-                edge.strength == Strength::Hard && edge.is_deferrable(),
-            )
-        };
-        let names = |edge: &Edge| {
-            (
-                edge.dependent.clone(),
-                edge.dependency.clone(),
-                edge.why.clone(),
-            )
-        };
-        key(a).cmp(&key(b)).then_with(|| names(a).cmp(&names(b)))
+        let weight = |edge: &Edge| (edge.strength, edge.is_deferrable());
+        let ends = |edge: &Edge| (edge.dependent.clone(), edge.dependency.clone());
+        weight(a)
+            .cmp(&weight(b))
+            .then_with(|| ends(a).cmp(&ends(b)))
+            .then_with(|| a.why.cmp(&b.why))
     });
 }
 

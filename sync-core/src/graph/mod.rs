@@ -2,8 +2,9 @@
 //!
 //! Edges are [hard, soft or deferred](Strength). They come from foreign keys, from nested lists and from
 //! declared dependencies, and each carries its reason. Where edges form a cycle, soft ones give way
-//! first, then hard ones whose foreign key may be null; what is left of a cycle is an error that names
-//! its path. A reference to the same entity is always deferred.
+//! first (those of a foreign key before declared ones, since a key can be filled later), then hard ones
+//! whose foreign key may be null; what is left of a cycle is an error that names its path. Only edges
+//! that would close a cycle give way. A reference of an entity to itself is deferred.
 //!
 //! A hard dependency on an entity that does not exist is an error: it is a mistake in the manifest. On
 //! one that is merely disabled it is only [`Unmet`]: leaving an entity out is the operator's choice, and

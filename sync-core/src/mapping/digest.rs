@@ -14,7 +14,7 @@ const ARRAY_SEED: u64 = 6;
 
 pub(super) const NULL: Digest = 0x6e75_6c6c;
 pub(super) const TRUE: Digest = 0x7472_7565;
-pub(super) const FALSE: Digest = 0x6661_6c73_65;
+pub(super) const FALSE: Digest = 0x0066_616c_7365;
 
 pub(super) fn string(text: &str) -> Digest {
     xxh3_128_with_seed(text.as_bytes(), STRING_SEED)

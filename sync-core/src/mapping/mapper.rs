@@ -212,9 +212,12 @@ impl<'m> Reading<'m> {
         })
     }
 
+    /// Of a document of another type the id is not kept: ids are unique within a type only.
     fn set_aside(self, raw: &RawValue, reason: QuarantineReason) -> Quarantined {
+        let is_foreign = matches!(reason, QuarantineReason::WrongRecordType { .. });
+        let external_id = self.external_id.filter(|_| !is_foreign);
         Quarantined {
-            external_id: self.external_id,
+            external_id,
             reason,
             raw: raw.to_owned(),
         }
