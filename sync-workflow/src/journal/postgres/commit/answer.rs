@@ -1,0 +1,199 @@
+//! What the database answers to a commit.
+
+use std::collections::{HashMap, HashSet};
+
+use uuid::Uuid;
+
+use super::columns::{CLOSE, SUSPEND};
+use crate::{
+    id::{NodeId, RunId},
+    journal::{ParentCloses, Placement, RunCommit, RunOutcome, Transition, WokenRun},
+    status::RunStatus,
+};
+
+pub(super) type RecordsRow = (bool, Option<Vec<Uuid>>);
+
+pub(super) type TransitionsRow = (
+    bool,
+    Option<Vec<Uuid>>,
+    Option<Vec<Uuid>>,
+    Option<Vec<Uuid>>,
+    Option<Vec<Option<Uuid>>>,
+    Option<Vec<i16>>,
+    Option<Vec<bool>>,
+    Option<Vec<i16>>,
+    Option<Vec<bool>>,
+);
+
+pub(super) type EverythingRow = (
+    bool,
+    Option<Vec<Uuid>>,
+    Option<Vec<Uuid>>,
+    Option<Vec<Uuid>>,
+    Option<Vec<Option<Uuid>>>,
+    Option<Vec<i16>>,
+    Option<Vec<bool>>,
+    Option<Vec<i16>>,
+    Option<Vec<bool>>,
+    Option<Vec<Uuid>>,
+);
+
+/// The answer to one statement of a commit.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    lives: bool,
+    /// The runs whose records were appended; all of them if `None`.
+    appended: Option<HashSet<RunId>>,
+    /// The runs with a transition, or without records, that the node holds.
+    held: HashSet<RunId>,
+    updated: HashMap<RunId, Updated>,
+    born: HashSet<RunId>,
+}
+
+/// A row of a run after its update.
+#[derive(Debug)]
+struct Updated {
+    node: Option<NodeId>,
+    status: i16,
+    awaited: bool,
+    transition: i16,
+    arrived: bool,
+}
+
+impl Answer {
+    pub(super) fn of_records((lives, appended): RecordsRow) -> Self {
+        Self {
+            lives,
+            appended: appended.map(set),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn of_transitions(row: TransitionsRow) -> Self {
+        let (lives, appended, held, run, node, status, awaited, transition, arrived) = row;
+        let rows = run
+            .into_iter()
+            .flatten()
+            .zip(node.into_iter().flatten())
+            .zip(status.into_iter().flatten())
+            .zip(awaited.into_iter().flatten())
+            .zip(transition.into_iter().flatten())
+            .zip(arrived.into_iter().flatten());
+        let updated = rows
+            .map(
+                |(((((run, node), status), awaited), transition), arrived)| {
+                    let updated = Updated {
+                        node: node.map(NodeId::from_uuid),
+                        status,
+                        awaited,
+                        transition,
+                        arrived,
+                    };
+                    (RunId::from_uuid(run), updated)
+                },
+            )
+            .collect();
+        Self {
+            lives,
+            appended: appended.map(set),
+            held: held.map(set).unwrap_or_default(),
+            updated,
+            born: HashSet::new(),
+        }
+    }
+
+    pub(super) fn of_everything(row: EverythingRow) -> Self {
+        let (lives, appended, held, run, node, status, awaited, transition, arrived, born) = row;
+        Self {
+            born: born.map(set).unwrap_or_default(),
+            ..Self::of_transitions((
+                lives, appended, held, run, node, status, awaited, transition, arrived,
+            ))
+        }
+    }
+
+    /// Whether the node's row was gone.
+    pub(super) const fn is_fenced(&self) -> bool {
+        !self.lives
+    }
+
+    pub(super) fn was_born(&self, run: RunId) -> bool {
+        self.born.contains(&run)
+    }
+
+    pub(super) fn outcome(&self, commit: &RunCommit) -> RunOutcome {
+        let was_appended = match &self.appended {
+            None => true,
+            Some(appended) => commit.records.is_empty() || appended.contains(&commit.run),
+        };
+        if !was_appended {
+            return RunOutcome::Lost;
+        }
+        let updated = self.updated.get(&commit.run);
+        match &commit.transition {
+            Transition::Continue if !commit.records.is_empty() => RunOutcome::Committed,
+            Transition::Continue if self.held.contains(&commit.run) => RunOutcome::Committed,
+            Transition::Continue => RunOutcome::Lost,
+            Transition::Suspend { .. } => match updated {
+                Some(row) if row.transition == SUSPEND && row.node.is_some() => {
+                    RunOutcome::StillAwake
+                }
+                Some(row) if row.transition == SUSPEND => RunOutcome::Committed,
+                _ => RunOutcome::Lost,
+            },
+            Transition::Release | Transition::Park { .. } | Transition::Close(_) => match updated {
+                Some(row) if row.transition > SUSPEND => RunOutcome::Committed,
+                _ => RunOutcome::Lost,
+            },
+        }
+    }
+
+    /// The open runs for which something arrived.
+    pub(super) fn woken(&self) -> Vec<WokenRun> {
+        self.updated
+            .iter()
+            .filter(|(_, row)| row.arrived && row.status < RunStatus::Completed.code())
+            .map(|(run, row)| WokenRun {
+                run: *run,
+                node: row.node,
+            })
+            .collect()
+    }
+
+    /// The closed runs that a client awaits.
+    pub(super) fn awaited(&self) -> Vec<RunId> {
+        self.updated
+            .iter()
+            .filter(|(_, row)| row.awaited && row.transition == CLOSE)
+            .map(|(run, _)| *run)
+            .collect()
+    }
+
+    /// The children that a run started in the commit in which it left them.
+    pub(super) fn orphaned_at_birth<'c>(
+        &'c self,
+        node: NodeId,
+        commit: &'c RunCommit,
+    ) -> impl Iterator<Item = WokenRun> + 'c {
+        let leaves =
+            matches!(&commit.transition, Transition::Close(close) if close.has_open_children);
+        commit
+            .children
+            .iter()
+            .filter(move |child| {
+                leaves
+                    && self.was_born(child.run)
+                    && child
+                        .parent
+                        .is_some_and(|parent| parent.on_close == ParentCloses::Cancel)
+            })
+            .map(move |child| WokenRun {
+                run: child.run,
+                node: (child.placement == Placement::Here).then_some(node),
+            })
+    }
+}
+
+fn set(runs: Vec<Uuid>) -> HashSet<RunId> {
+    runs.into_iter().map(RunId::from_uuid).collect()
+}

@@ -1,0 +1,322 @@
+//! The statements of a commit, from the leanest to the one that can do everything.
+//!
+//! Each does all of its work in one round trip, and each begins with the same parts and parameters.
+//! Four rules hold for all of them:
+//!
+//! * The lock on the node's row comes first, and nothing is read or written unless it was taken.
+//! * Locks are taken in one order: node, records, rows of runs by id, new runs by workflow id.
+//!   Everybody else who writes keeps to it, so that nobody waits in a circle.
+//! * No row is updated twice in a statement, because only one of the updates would happen.
+//! * Rows are looked up by key, whatever the statistics say. `OFFSET 0` keeps a look-up from being
+//!   turned into a join; a condition that is always true, but that the planner takes for rare,
+//!   makes it drive an update from the short side.
+
+/// `$1` node, `$2`-`$8` records: `fence` and `appended`.
+macro_rules! records {
+    () => {
+        "
+WITH fence AS MATERIALIZED (
+    -- Waits for an uncommitted delete of this row, and then finds nothing.
+    SELECT node_id FROM sync_workflow.nodes WHERE node_id = $1 FOR KEY SHARE
+), appended AS (
+    INSERT INTO sync_workflow.journal
+        (run_id, position, kind, command, name, fingerprint, payload)
+    SELECT e.run_id, e.position, e.kind, e.command, e.name, e.fingerprint, e.payload
+    FROM fence
+    CROSS JOIN unnest($2::uuid[], $3::integer[], $4::smallint[], $5::integer[], $6::text[],
+                      $7::bigint[], $8::bytea[])
+        AS e(run_id, position, kind, command, name, fingerprint, payload)
+    -- Whoever takes a run from its living node appends a record to it, and the primary key decides
+    -- between the two. So the row of the run needs no lock.
+    CROSS JOIN LATERAL (
+        SELECT FROM sync_workflow.runs r
+        WHERE r.run_id = e.run_id AND r.node_id = $1 OFFSET 0
+    ) held
+    RETURNING run_id
+)"
+    };
+}
+
+/// `$9`-`$16` transitions: `turn`, `change`, `updated`.
+macro_rules! transitions {
+    () => {
+        ", turn AS MATERIALIZED (
+    SELECT t.run_id, t.code, t.wake_at, t.seen, t.status, t.has_children, held.parent_run
+    FROM fence
+    CROSS JOIN unnest($9::uuid[], $10::smallint[], $11::timestamptz[], $12::bigint[],
+                      $13::smallint[], $14::boolean[])
+        AS t(run_id, code, wake_at, seen, status, has_children)
+    CROSS JOIN LATERAL (
+        SELECT r.parent_run FROM sync_workflow.runs r
+        WHERE r.run_id = t.run_id AND r.node_id = $1 OFFSET 0
+    ) held
+    -- Records before rows of runs.
+    WHERE (SELECT count(*) FROM appended) >= 0
+), change AS MATERIALIZED (
+    -- One line per row: what the run does itself and what arrives for it, from a child that closes
+    -- or from a parent that closes, in this very batch.
+    SELECT c.run_id, max(c.code) AS code, max(c.wake_at) AS wake_at, max(c.seen) AS seen,
+           max(c.status) AS status, sum(c.arrived) AS arrived, bool_or(c.cancel) AS cancel
+    FROM (
+        SELECT run_id, code, wake_at, seen, status, 0 AS arrived, false AS cancel
+        FROM turn WHERE code > 0
+        UNION ALL
+        SELECT parent_run, 0, NULL, NULL, NULL, 1, false
+        FROM turn WHERE code = 4 AND parent_run IS NOT NULL
+        UNION ALL
+        SELECT child.run_id, 0, NULL, NULL, NULL, 1, true
+        FROM turn
+        CROSS JOIN LATERAL (
+            SELECT r.run_id FROM sync_workflow.runs r
+            WHERE r.parent_run = turn.run_id AND r.parent_close = 0 AND r.status < 10
+              AND NOT r.cancel_requested OFFSET 0
+        ) child
+        WHERE turn.code = 4 AND turn.has_children
+    ) c
+    GROUP BY c.run_id
+    -- Always true; see the head of this file.
+    HAVING count(*) = sum(1)
+    ORDER BY c.run_id
+), updated AS (
+    UPDATE sync_workflow.runs r SET
+        inbox = r.inbox + c.arrived,
+        cancel_requested = r.cancel_requested OR c.cancel,
+        status = CASE
+            WHEN r.node_id IS DISTINCT FROM $1 THEN r.status
+            -- Only if nothing arrived that the run has not seen. The row is locked now, so whatever
+            -- arrives later finds it asleep.
+            WHEN c.code = 1 AND r.inbox = c.seen AND c.arrived = 0 THEN 0
+            WHEN c.code = 2 THEN 0
+            WHEN c.code = 3 THEN 2
+            WHEN c.code = 4 THEN c.status
+            ELSE r.status
+        END,
+        node_id = CASE
+            WHEN c.code > 1 AND r.node_id = $1 THEN NULL
+            WHEN c.code = 1 AND r.node_id = $1 AND r.inbox = c.seen AND c.arrived = 0 THEN NULL
+            ELSE r.node_id
+        END,
+        wake_at = CASE
+            WHEN c.code = 1 AND r.node_id = $1 AND r.inbox = c.seen AND c.arrived = 0
+                THEN c.wake_at
+            WHEN c.code = 2 AND r.node_id = $1 THEN now()
+            WHEN r.status = 0 AND c.arrived > 0 THEN least(r.wake_at, now())
+            ELSE r.wake_at
+        END,
+        attempts = CASE
+            WHEN c.code = 1 AND r.node_id = $1 AND r.inbox = c.seen AND c.arrived = 0 THEN 0
+            WHEN c.code = 2 AND r.node_id = $1 THEN greatest(r.attempts - 1, 0)
+            ELSE r.attempts
+        END,
+        closed_at = CASE
+            WHEN c.code = 4 AND r.node_id = $1 THEN clock_timestamp()
+            ELSE r.closed_at
+        END
+    FROM change c
+    WHERE r.run_id = c.run_id
+      AND (c.code > 0 AND r.node_id = $1 OR c.arrived > 0 AND r.status < 10)
+    RETURNING r.run_id, r.node_id, r.status, r.awaited, c.code, c.arrived
+), parked AS (
+    INSERT INTO sync_workflow.parked (run_id, reason)
+    SELECT p.run_id, p.reason
+    FROM unnest($15::uuid[], $16::text[]) AS p(run_id, reason)
+    -- IS TRUE makes it a look-up in a hash table and not a join.
+    WHERE (p.run_id IN (SELECT run_id FROM updated WHERE status = 2)) IS TRUE
+    ON CONFLICT (run_id) DO UPDATE SET reason = excluded.reason, parked_at = now()
+), forgotten AS (
+    DELETE FROM sync_workflow.attempts a
+    WHERE a.run_id = ANY (ARRAY(SELECT run_id FROM turn WHERE code = 4))
+)"
+    };
+}
+
+/// `$17`-`$31` new runs, `$32`-`$33` consumed signals, `$34`-`$40` attempts kept, `$41`-`$42`
+/// attempts settled.
+macro_rules! everything_else {
+    () => {
+        ", fresh AS MATERIALIZED (
+    SELECT n.*, coalesce(latest.sequence + 1, 0) AS sequence
+    FROM fence
+    CROSS JOIN unnest($17::smallint[], $18::uuid[], $19::uuid[], $20::text[], $21::text[],
+                      $22::text[], $23::bytea[], $24::smallint[], $25::uuid[], $26::integer[],
+                      $27::smallint[], $28::boolean[], $29::timestamptz[], $30::uuid[],
+                      $31::boolean[])
+        AS n(origin, run_id, chain_id, workflow_id, workflow, queue, input, reuse, parent_run,
+             parent_command, parent_close, here, wake_at, from_run, cancelled)
+    LEFT JOIN LATERAL (
+        SELECT r.run_id, r.sequence, r.status FROM sync_workflow.runs r
+        WHERE r.workflow_id = n.workflow_id ORDER BY r.sequence DESC LIMIT 1
+    ) latest ON true
+    -- Rows of runs before new runs.
+    WHERE (SELECT count(*) FROM updated) >= 0
+      AND CASE n.origin
+        -- A continuation, of a run that closes here.
+        WHEN 2 THEN (n.from_run IN (SELECT run_id FROM updated WHERE code = 4 AND status >= 10))
+            IS TRUE
+        -- A start, or a child of a run that the node holds.
+        ELSE (n.origin = 0 OR EXISTS (
+                SELECT FROM sync_workflow.runs p WHERE p.run_id = n.from_run AND p.node_id = $1))
+            AND (latest.run_id IS NULL
+                OR n.reuse = 1 AND (latest.status >= 10
+                    OR (latest.run_id IN
+                        (SELECT run_id FROM updated WHERE status >= 10 AND status <> 14)) IS TRUE)
+                OR n.reuse = 2 AND (latest.status > 10
+                    OR (latest.run_id IN
+                        (SELECT run_id FROM updated WHERE status > 10 AND status <> 14)) IS TRUE))
+        END
+    ORDER BY n.workflow_id, n.origin DESC
+), born AS (
+    INSERT INTO sync_workflow.runs
+        (run_id, chain_id, node_id, parent_run, wake_at, inbox, sequence, attempts, progress,
+         parent_command, parent_close, status, cancel_requested, workflow_id, workflow, queue)
+    SELECT f.run_id, f.chain_id, CASE WHEN f.here THEN $1 END, f.parent_run,
+           coalesce(f.wake_at, now()), f.cancelled::integer, f.sequence, f.here::integer,
+           f.here::integer, f.parent_command, f.parent_close, f.here::integer, f.cancelled,
+           f.workflow_id, f.workflow, f.queue
+    FROM fresh f
+    -- Another start took the place, or this very run exists.
+    ON CONFLICT DO NOTHING
+    RETURNING run_id
+), started AS (
+    INSERT INTO sync_workflow.journal
+        (run_id, position, kind, command, name, fingerprint, payload)
+    SELECT f.run_id, 0, 0, -1, f.workflow, 0, f.input
+    FROM fresh f
+    WHERE (f.run_id IN (SELECT run_id FROM born)) IS TRUE
+), consumed AS (
+    UPDATE sync_workflow.signals s SET consumed = true
+    FROM (
+        SELECT held.chain_id, c.sequence
+        FROM fence
+        CROSS JOIN unnest($32::uuid[], $33::bigint[]) AS c(run_id, sequence)
+        CROSS JOIN LATERAL (
+            SELECT r.chain_id FROM sync_workflow.runs r
+            WHERE r.run_id = c.run_id AND r.node_id = $1 OFFSET 0
+        ) held
+        WHERE c.sequence = c.sequence + 0
+    ) c
+    WHERE s.chain_id = c.chain_id AND s.sequence = c.sequence AND NOT s.consumed
+), kept AS (
+    INSERT INTO sync_workflow.attempts
+        (run_id, command, failed, next_at, scheduled_at, failure, details)
+    SELECT a.run_id, a.command, a.failed, a.next_at, a.scheduled_at, a.failure, a.details
+    FROM fence
+    CROSS JOIN unnest($34::uuid[], $35::integer[], $36::integer[], $37::timestamptz[],
+                      $38::timestamptz[], $39::bytea[], $40::bytea[])
+        AS a(run_id, command, failed, next_at, scheduled_at, failure, details)
+    CROSS JOIN LATERAL (
+        SELECT FROM sync_workflow.runs r
+        WHERE r.run_id = a.run_id AND r.node_id = $1 OFFSET 0
+    ) held
+    ON CONFLICT (run_id, command) DO UPDATE SET
+        failed = excluded.failed, next_at = excluded.next_at,
+        scheduled_at = excluded.scheduled_at, failure = excluded.failure,
+        details = excluded.details
+), settled AS (
+    DELETE FROM sync_workflow.attempts a
+    USING (
+        SELECT s.run_id, s.command
+        FROM fence
+        CROSS JOIN unnest($41::uuid[], $42::integer[]) AS s(run_id, command)
+        CROSS JOIN LATERAL (
+            SELECT FROM sync_workflow.runs r
+            WHERE r.run_id = s.run_id AND r.node_id = $1 OFFSET 0
+        ) held
+        WHERE s.command = s.command + 0
+    ) s
+    WHERE a.run_id = s.run_id AND a.command = s.command
+)"
+    };
+}
+
+/// What every statement reports: whether the node lives, and the runs of the records that were
+/// appended, unless all were.
+macro_rules! report {
+    () => {
+        "
+SELECT (SELECT count(*) FROM fence) = 1,
+       (SELECT CASE WHEN count(*) < cardinality($2)
+                    THEN coalesce(array_agg(run_id), '{}') END FROM appended)"
+    };
+}
+
+/// And the runs that have a transition, and the rows of runs that were updated.
+macro_rules! report_transitions {
+    () => {
+        ",
+       (SELECT array_agg(run_id) FROM turn),
+       u.run_id, u.node_id, u.status, u.awaited, u.code, u.arrived"
+    };
+}
+
+macro_rules! from_updated {
+    () => {
+        "
+FROM (
+    SELECT array_agg(run_id) AS run_id, array_agg(node_id) AS node_id,
+           array_agg(status) AS status, array_agg(awaited) AS awaited,
+           array_agg(code::smallint) AS code, array_agg(arrived > 0) AS arrived
+    FROM updated
+) u"
+    };
+}
+
+/// For runs that go on and have nothing but records.
+pub(super) const RECORDS: &str = concat!(records!(), report!());
+
+/// For runs that also suspend, close, park or go back.
+pub(super) const TRANSITIONS: &str = concat!(
+    records!(),
+    transitions!(),
+    report!(),
+    report_transitions!(),
+    from_updated!()
+);
+
+/// For everything, new runs, signals and attempts included.
+pub(super) const EVERYTHING: &str = concat!(
+    records!(),
+    transitions!(),
+    everything_else!(),
+    report!(),
+    report_transitions!(),
+    ", (SELECT array_agg(run_id) FROM born)",
+    from_updated!()
+);
+
+/// The runs whose first position is taken: `$1` runs, `$2` positions.
+pub(super) const TAKEN: &str = "
+SELECT e.run_id
+FROM unnest($1::uuid[], $2::integer[]) AS e(run_id, position)
+CROSS JOIN LATERAL (
+    SELECT FROM sync_workflow.journal j
+    WHERE j.run_id = e.run_id AND j.position = e.position OFFSET 0
+) taken";
+
+/// What became of runs that were to start and did not: `$1` runs, `$2` workflow ids.
+pub(super) const NOT_STARTED: &str = "
+SELECT n.run_id,
+       EXISTS (SELECT FROM sync_workflow.runs r WHERE r.run_id = n.run_id),
+       latest.run_id, latest.status
+FROM unnest($1::uuid[], $2::text[]) AS n(run_id, workflow_id)
+LEFT JOIN LATERAL (
+    SELECT r.run_id, r.status FROM sync_workflow.runs r
+    WHERE r.workflow_id = n.workflow_id ORDER BY r.sequence DESC LIMIT 1
+) latest ON true";
+
+/// Waits until no commit of a node is in flight: `$1` node.
+pub(super) const SETTLE: &str = "
+SELECT node_id FROM sync_workflow.nodes WHERE node_id = $1 FOR UPDATE";
+
+/// Those of the first records of a batch that are in the journal: `$1` runs, `$2` positions.
+pub(super) const FIRST_RECORDS: &str = "
+SELECT j.run_id, j.kind, j.command, j.fingerprint, j.name, j.payload
+FROM unnest($1::uuid[], $2::integer[]) AS e(run_id, position)
+CROSS JOIN LATERAL (
+    SELECT * FROM sync_workflow.journal j
+    WHERE j.run_id = e.run_id AND j.position = e.position OFFSET 0
+) j";
+
+/// Those of the runs that exist: `$1` runs.
+pub(super) const EXISTING: &str = "
+SELECT r.run_id FROM sync_workflow.runs r WHERE r.run_id = ANY($1)";

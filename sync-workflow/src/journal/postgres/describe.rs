@@ -1,0 +1,160 @@
+//! Runs as descriptions and lists show them.
+
+use std::sync::Arc;
+
+use sqlx::{Row, postgres::PgRow};
+use uuid::Uuid;
+
+use super::{
+    claim::stored_id, connection::Shared, failure::Effect, selector::columns, time::Moment,
+};
+use crate::{
+    id::{NodeId, Position, RunId},
+    journal::{Error, Page, Result, RunFilter, RunInfo, RunSelector},
+    status::RunStatus,
+};
+
+macro_rules! described {
+    () => {
+        "
+SELECT r.run_id, r.workflow_id, r.workflow, r.queue, r.status, r.node_id, r.parent_run,
+       r.created_at, r.closed_at, r.wake_at, r.attempts, r.cancel_requested,
+       (SELECT p.reason FROM sync_workflow.parked p WHERE p.run_id = r.run_id) AS reason
+FROM sync_workflow.runs r"
+    };
+}
+
+const DESCRIBE: &str = concat!(
+    described!(),
+    "
+WHERE r.run_id = coalesce($1, (
+    SELECT run_id FROM sync_workflow.runs
+    WHERE workflow_id = $2 ORDER BY sequence DESC LIMIT 1))"
+);
+
+// Run ids sort by the time of their start, so the primary key, read backwards, lists the newest first.
+const LIST: &str = concat!(
+    described!(),
+    "
+WHERE ($1 IS NULL OR r.run_id < $1)
+  AND ($2 IS NULL OR r.status = ANY($2))
+  AND ($3 IS NULL OR r.workflow = $3)
+  AND ($4 IS NULL OR starts_with(r.workflow_id, $4))
+  AND ($5 IS NULL OR r.queue = $5)
+  AND ($6 IS NULL OR r.parent_run = $6)
+ORDER BY r.run_id DESC
+LIMIT $7"
+);
+
+// The same through the index of children, which are few beside all runs.
+const LIST_CHILDREN: &str = concat!(
+    described!(),
+    "
+WHERE ($1 IS NULL OR r.run_id < $1)
+  AND ($2 IS NULL OR r.status = ANY($2))
+  AND ($3 IS NULL OR r.workflow = $3)
+  AND ($4 IS NULL OR starts_with(r.workflow_id, $4))
+  AND ($5 IS NULL OR r.queue = $5)
+  AND r.parent_run = $6
+ORDER BY r.run_id DESC
+LIMIT $7"
+);
+
+pub(super) async fn describe(shared: &Shared, selector: &RunSelector) -> Result<Option<RunInfo>> {
+    let (run, workflow_id) = columns(selector);
+    let query = sqlx::query_as::<_, InfoRow>(DESCRIBE)
+        .bind(run)
+        .bind(workflow_id);
+    let row = shared.row(Effect::None, query).await?;
+    row.map(InfoRow::into_info).transpose()
+}
+
+pub(super) async fn list(shared: &Shared, filter: &RunFilter) -> Result<Page<RunInfo>> {
+    let limit = filter.effective_limit();
+    let statuses: Vec<i16> = filter.statuses.iter().map(|status| status.code()).collect();
+    let statement = match filter.parent {
+        Some(_) => LIST_CHILDREN,
+        None => LIST,
+    };
+    let query = sqlx::query_as::<_, InfoRow>(statement)
+        .bind(filter.before.map(|run| run.as_uuid()))
+        .bind((!statuses.is_empty()).then_some(statuses))
+        .bind(filter.workflow.as_deref())
+        .bind(filter.workflow_id_prefix.as_deref())
+        .bind(filter.queue.as_deref())
+        .bind(filter.parent.map(|run| run.as_uuid()))
+        .bind(i64::from(limit) + 1);
+    let mut rows = shared.rows(Effect::None, query).await?;
+    let more = rows.len() > limit as usize;
+    rows.truncate(limit as usize);
+    let items = rows
+        .into_iter()
+        .map(InfoRow::into_info)
+        .collect::<Result<_>>()?;
+    Ok(Page { items, more })
+}
+
+/// A row of `described`.
+struct InfoRow {
+    run: Uuid,
+    workflow_id: String,
+    workflow: String,
+    queue: String,
+    status: i16,
+    node: Option<Uuid>,
+    parent: Option<Uuid>,
+    created_at: Moment,
+    closed_at: Option<Moment>,
+    wake_at: Moment,
+    attempts: i32,
+    cancel_requested: bool,
+    reason: Option<String>,
+}
+
+impl sqlx::FromRow<'_, PgRow> for InfoRow {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            run: row.try_get("run_id")?,
+            workflow_id: row.try_get("workflow_id")?,
+            workflow: row.try_get("workflow")?,
+            queue: row.try_get("queue")?,
+            status: row.try_get("status")?,
+            node: row.try_get("node_id")?,
+            parent: row.try_get("parent_run")?,
+            created_at: row.try_get("created_at")?,
+            closed_at: row.try_get("closed_at")?,
+            wake_at: row.try_get("wake_at")?,
+            attempts: row.try_get("attempts")?,
+            cancel_requested: row.try_get("cancel_requested")?,
+            reason: row.try_get("reason")?,
+        })
+    }
+}
+
+impl InfoRow {
+    fn into_info(self) -> Result<RunInfo> {
+        let run = RunId::from_uuid(self.run);
+        let status = RunStatus::from_code(self.status).ok_or_else(|| Error::Corrupt {
+            run,
+            position: Position(0),
+            detail: format!("its status {} is unknown to this version", self.status),
+        })?;
+        Ok(RunInfo {
+            run,
+            workflow_id: stored_id(self.workflow_id)?,
+            workflow: Arc::from(self.workflow),
+            queue: Arc::from(self.queue),
+            status,
+            node: self.node.map(NodeId::from_uuid),
+            parent: self.parent.map(RunId::from_uuid),
+            created_at: self.created_at.expect_finite(),
+            closed_at: self.closed_at.and_then(Moment::finite),
+            wake_at: (status == RunStatus::Pending)
+                .then(|| self.wake_at.finite())
+                .flatten(),
+            attempts: self.attempts.max(0).cast_unsigned(),
+            cancel_requested: self.cancel_requested,
+            parked_reason: self.reason.filter(|_| status == RunStatus::Parked),
+        })
+    }
+}

@@ -1,0 +1,311 @@
+//! The journal in Postgres.
+//!
+//! ```text
+//!             commits ──────────── a lane ┐
+//!          heartbeats ──────────── a lane │
+//!  notifications sent ──────────── a lane ├──► schema sync_workflow
+//!     everything else ── shared connections │      nodes runs journal signals attempts parked
+//!         LISTEN, read ──────── a listener ┘
+//! ```
+//!
+//! Correctness rests on four things: the lock on the node's row (`nodes`), the primary key of the
+//! records (`commit`), the unique key of workflow ids (`start`), and the compare-and-set of the
+//! inbox count (`commit`). All statements run at READ COMMITTED, each seeing what was committed
+//! before it began.
+
+mod claim;
+mod commit;
+mod connection;
+mod control;
+mod describe;
+mod failure;
+mod hints;
+mod inbox;
+mod lane;
+mod migrate;
+mod nodes;
+mod options;
+mod records;
+mod selector;
+mod signals;
+mod start;
+mod step;
+mod time;
+mod unit;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sqlx::{PgPool, postgres::PgConnectOptions};
+
+use self::{
+    connection::{Session, Shared},
+    hints::Listener,
+    lane::Lane,
+};
+use super::{
+    Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Error, Hint, History,
+    HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page, Renewal, Result,
+    RunFilter, RunInfo, RunSelector, SignalOutcome, StartOutcome, StepTransaction,
+    TransactionCommit, WokenRun,
+    memory::{
+        bounds::{check_batch, check_new_run, check_record, check_signal},
+        deliver::final_status,
+        foreign,
+    },
+};
+use crate::{
+    id::{NodeId, Position, RunId},
+    record::Record,
+};
+
+pub use options::Builder;
+
+/// A journal in a Postgres database, in a schema of its own: `sync_workflow`.
+///
+/// Any number of processes share it. It needs PostgreSQL 15 or newer.
+///
+/// ```no_run
+/// use sync_workflow::journal::{Journal, RunFilter, postgres::PostgresJournal};
+///
+/// # async fn example() -> sync_workflow::journal::Result<()> {
+/// let journal = PostgresJournal::connect("postgres://localhost/app").await?;
+/// println!("{} runs", journal.list(&RunFilter::default()).await?.items.len());
+/// # Ok(()) }
+/// ```
+pub struct PostgresJournal {
+    session: Session,
+    listen: PgConnectOptions,
+    shared: Shared,
+    commits: Lane,
+    leases: Lane,
+    notifications: Lane,
+    listener: Listener,
+}
+
+impl PostgresJournal {
+    /// Opens the journal of a database with the default options and brings its schema up to date.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Builder::open`].
+    pub async fn connect(url: &str) -> Result<Self> {
+        Self::builder(url).open().await
+    }
+
+    /// The options to open a journal with.
+    pub fn builder(url: &str) -> Builder {
+        Builder::new(url)
+    }
+
+    /// Opens the journal of the database that a pool of the application's connects to.
+    ///
+    /// Transactional steps and reads use the pool's connections as they are; commits, heartbeats
+    /// and notifications use connections of their own with the same options.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Builder::open`].
+    pub async fn from_pool(pool: PgPool) -> Result<Self> {
+        let options = PgConnectOptions::clone(&pool.connect_options());
+        let session = Session::new(options, Builder::DEADLINE, true);
+        migrate::migrate(&session).await?;
+        Ok(Self::assemble(session, None, pool))
+    }
+
+    /// The pool of shared connections, on which `start_in` and `signal_in` can be called in a
+    /// transaction of the caller's.
+    #[must_use]
+    pub const fn pool(&self) -> &PgPool {
+        self.shared.pool()
+    }
+
+    async fn open(
+        session: Session,
+        listen: Option<PgConnectOptions>,
+        max_connections: u32,
+    ) -> Result<Self> {
+        migrate::migrate(&session).await?;
+        let pool = session.pool(max_connections);
+        Ok(Self::assemble(session, listen, pool))
+    }
+
+    fn assemble(session: Session, listen: Option<PgConnectOptions>, pool: PgPool) -> Self {
+        let deadline = session.deadline();
+        let listen = listen.unwrap_or_else(|| session.options().clone());
+        Self {
+            shared: Shared::new(pool, deadline),
+            commits: Lane::new(session.clone()),
+            leases: Lane::new(session.clone()),
+            notifications: Lane::new(session.clone()),
+            listener: Listener::new(listen.clone(), deadline),
+            session,
+            listen,
+        }
+    }
+}
+
+impl fmt::Debug for PostgresJournal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Connection options hold a password.
+        f.debug_struct("PostgresJournal").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Journal for PostgresJournal {
+    async fn separate(&self) -> Result<Option<Arc<dyn Journal>>> {
+        let pool = self.session.pool(1);
+        let separate = Self::assemble(self.session.clone(), Some(self.listen.clone()), pool);
+        separate.leases.warm().await?;
+        Ok(Some(Arc::new(separate)))
+    }
+
+    async fn enlist(&self, node: NodeId, lease: Duration) -> Result<Timestamp> {
+        nodes::enlist(&self.shared, node, lease).await
+    }
+
+    async fn renew(&self, node: NodeId, lease: Duration) -> Result<Renewal> {
+        nodes::renew(&self.leases, node, lease).await
+    }
+
+    async fn reap(&self, limit: u32) -> Result<Vec<NodeId>> {
+        nodes::reap(&self.shared, limit).await
+    }
+
+    async fn retire(&self, node: NodeId) -> Result<()> {
+        nodes::retire(&self.shared, node).await
+    }
+
+    async fn commit(&self, node: NodeId, batch: &Batch) -> Result<BatchOutcome> {
+        check_batch(batch)?;
+        commit::commit(&self.commits, &self.shared, node, batch).await
+    }
+
+    async fn was_committed(&self, node: NodeId, batch: &Batch) -> Result<Option<bool>> {
+        commit::was_committed(&self.shared, node, batch).await
+    }
+
+    async fn claim(&self, node: NodeId, request: &ClaimRequest) -> Result<Claim> {
+        claim::claim(&self.shared, node, request).await
+    }
+
+    async fn owned(&self, node: NodeId) -> Result<Vec<ClaimedRun>> {
+        claim::owned(&self.shared, node).await
+    }
+
+    async fn load(&self, run: RunId, from: Position, limit: u32) -> Result<History> {
+        records::load(&self.shared, run, from, limit).await
+    }
+
+    async fn inbox(&self, run: RunId, children: &[RunId], limit: u32) -> Result<Inbox> {
+        inbox::inbox(&self.shared, run, children, limit).await
+    }
+
+    async fn begin(&self) -> Result<OpenTransaction> {
+        step::begin(&self.shared)
+            .await
+            .map(OpenTransaction::Postgres)
+    }
+
+    async fn commit_step(
+        &self,
+        transaction: OpenTransaction,
+        commit: &TransactionCommit,
+    ) -> Result<()> {
+        check_record(&commit.record)?;
+        match transaction {
+            OpenTransaction::Postgres(transaction) => {
+                step::commit(&self.shared, transaction, commit).await
+            }
+            other => Err(foreign(&other)),
+        }
+    }
+
+    async fn start(&self, run: &NewRun) -> Result<StartOutcome> {
+        check_new_run(run)?;
+        start::start(&self.shared, run).await
+    }
+
+    async fn start_in(
+        &self,
+        transaction: StepTransaction<'_>,
+        run: &NewRun,
+    ) -> Result<StartOutcome> {
+        check_new_run(run)?;
+        match transaction {
+            StepTransaction::Postgres(connection) => start::start_in(connection, run).await,
+            other => Err(not_of_this_journal(&other)),
+        }
+    }
+
+    async fn signal(&self, signal: &NewSignal) -> Result<SignalOutcome> {
+        check_signal(signal)?;
+        signals::signal(&self.shared, signal).await
+    }
+
+    async fn signal_in(
+        &self,
+        transaction: StepTransaction<'_>,
+        signal: &NewSignal,
+    ) -> Result<SignalOutcome> {
+        check_signal(signal)?;
+        match transaction {
+            StepTransaction::Postgres(connection) => signals::signal_in(connection, signal).await,
+            other => Err(not_of_this_journal(&other)),
+        }
+    }
+
+    async fn request_cancel(&self, run: &RunSelector) -> Result<Option<WokenRun>> {
+        control::request_cancel(&self.shared, run).await
+    }
+
+    async fn terminate(&self, run: &RunSelector, record: &Record) -> Result<Option<WokenRun>> {
+        check_record(record)?;
+        let status = final_status(record)?;
+        let Some(ended) = control::terminate(&self.shared, run, record, status).await? else {
+            return Ok(None);
+        };
+        // Only hints: parent and children find out by polling if this fails.
+        if let Err(error) = self.notify(&ended.hints).await {
+            tracing::debug!(error = &error as &dyn std::error::Error, "hints_not_sent");
+        }
+        Ok(Some(ended.run))
+    }
+
+    async fn unpark(&self, run: &RunSelector) -> Result<Option<WokenRun>> {
+        control::unpark(&self.shared, run).await
+    }
+
+    async fn outcome(&self, run: RunId) -> Result<Option<Closed>> {
+        inbox::outcome(&self.shared, run).await
+    }
+
+    async fn describe(&self, run: &RunSelector) -> Result<Option<RunInfo>> {
+        describe::describe(&self.shared, run).await
+    }
+
+    async fn list(&self, filter: &RunFilter) -> Result<Page<RunInfo>> {
+        describe::list(&self.shared, filter).await
+    }
+
+    async fn history(&self, run: RunId, from: Position, limit: u32) -> Result<Page<HistoryRecord>> {
+        records::history(&self.shared, run, from, limit).await
+    }
+
+    async fn notify(&self, hints: &[Hint]) -> Result<()> {
+        hints::notify(&self.notifications, hints).await
+    }
+
+    async fn hints(&self) -> Vec<Hint> {
+        self.listener.read().await
+    }
+}
+
+/// The answer to a transaction that is not on this database.
+const fn not_of_this_journal(_transaction: &StepTransaction<'_>) -> Error {
+    Error::Unsupported {
+        what: "a transaction on another database",
+    }
+}

@@ -1,0 +1,152 @@
+//! The table of nodes: leases, and what becomes of the runs of a node that ends.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sqlx::{PgConnection, Postgres, pool::PoolConnection};
+use uuid::Uuid;
+
+use super::{
+    connection::Shared,
+    failure::{self, Effect},
+    lane::Lane,
+    time::Moment,
+    unit,
+};
+use crate::{
+    id::NodeId,
+    journal::{Error, Renewal, Result},
+};
+
+const ENLIST: &str = "
+INSERT INTO sync_workflow.nodes (node_id, expires_at)
+VALUES ($1, clock_timestamp() + $2 * interval '1 microsecond')
+ON CONFLICT (node_id) DO UPDATE SET expires_at = excluded.expires_at
+RETURNING clock_timestamp()";
+
+// The row and not its time decides: a node that renews late, but before anybody deleted the row,
+// lives on.
+const RENEW: &str = "
+UPDATE sync_workflow.nodes
+SET expires_at = clock_timestamp() + $2 * interval '1 microsecond'
+WHERE node_id = $1
+RETURNING clock_timestamp(),
+          (SELECT min(other.expires_at) FROM sync_workflow.nodes other WHERE other.node_id <> $1)";
+
+// Waits for commits in flight, which hold the row FOR KEY SHARE. In the order of the ids, so that
+// two reapers never wait for each other in a circle. Whoever comes second finds the row gone; a node
+// that renewed meanwhile is checked again and spared.
+const DELETE_EXPIRED: &str = "
+WITH expired AS MATERIALIZED (
+    SELECT node_id FROM sync_workflow.nodes
+    WHERE expires_at < clock_timestamp()
+    ORDER BY node_id
+    LIMIT $1
+    FOR UPDATE
+)
+DELETE FROM sync_workflow.nodes n USING expired WHERE n.node_id = expired.node_id
+RETURNING n.node_id";
+
+const DELETE_ONE: &str = "
+DELETE FROM sync_workflow.nodes WHERE node_id = $1 RETURNING node_id";
+
+// A statement of its own after the delete: its snapshot holds the runs that a commit claimed or
+// started while the delete waited for it.
+const FREE_RUNS: &str = "
+UPDATE sync_workflow.runs
+SET status = 0, node_id = NULL, wake_at = now(), attempts = greatest(attempts - $2, 0)
+WHERE node_id = ANY($1) AND status = 1";
+
+pub(super) async fn enlist(shared: &Shared, node: NodeId, lease: Duration) -> Result<Timestamp> {
+    let query = sqlx::query_as::<_, (Moment,)>(ENLIST)
+        .bind(node.as_uuid())
+        .bind(microseconds(lease));
+    let (now,) = shared
+        .row(Effect::Commit, query)
+        .await?
+        .ok_or(Error::Fenced)?;
+    Ok(now.expect_finite())
+}
+
+pub(super) async fn renew(lane: &Lane, node: NodeId, lease: Duration) -> Result<Renewal> {
+    let query = sqlx::query_as::<_, (Moment, Option<Moment>)>(RENEW)
+        .bind(node.as_uuid())
+        .bind(microseconds(lease));
+    let rows = lane
+        .rows(Effect::Commit, query)
+        .await
+        .map_err(|error| error.with(Effect::Commit))?;
+    let (now, next_expiry) = rows.into_iter().next().ok_or(Error::Fenced)?;
+    Ok(Renewal {
+        now: now.expect_finite(),
+        next_expiry: next_expiry.and_then(Moment::finite),
+    })
+}
+
+/// A lease that is longer than the calendar is cut to a century.
+fn microseconds(lease: Duration) -> i64 {
+    const CENTURY: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
+    i64::try_from(lease.min(CENTURY).as_micros()).expect("a century is a number of microseconds")
+}
+
+pub(super) async fn reap(shared: &Shared, limit: u32) -> Result<Vec<NodeId>> {
+    unit::run(shared, move |connection| {
+        Box::pin(end_nodes(connection, End::Expired(limit)))
+    })
+    .await
+}
+
+pub(super) async fn retire(shared: &Shared, node: NodeId) -> Result<()> {
+    unit::run(shared, move |connection| {
+        Box::pin(end_nodes(connection, End::Own(node)))
+    })
+    .await
+    .map(drop)
+}
+
+/// Which nodes end.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    /// At most so many of those whose lease ran out.
+    Expired(u32),
+    /// This one, at its own wish: none of its claims counts as an attempt.
+    Own(NodeId),
+}
+
+async fn end_nodes(connection: &mut PoolConnection<Postgres>, end: End) -> Result<Vec<NodeId>> {
+    let mut transaction = unit::begin(connection).await?;
+    let ended = delete_nodes(&mut transaction, end)
+        .await
+        .map_err(|error| failure::of_statement(error, Effect::None))?;
+    if ended.is_empty() {
+        return Ok(Vec::new());
+    }
+    sqlx::query(FREE_RUNS)
+        .bind(&ended)
+        .bind(match end {
+            End::Expired(_) => 0,
+            End::Own(_) => 1,
+        })
+        .execute(&mut *transaction)
+        .await
+        .map_err(|error| failure::of_statement(error, Effect::None))?;
+    unit::commit(transaction).await?;
+    Ok(ended.into_iter().map(NodeId::from_uuid).collect())
+}
+
+async fn delete_nodes(connection: &mut PgConnection, end: End) -> sqlx::Result<Vec<Uuid>> {
+    match end {
+        End::Expired(limit) => {
+            sqlx::query_scalar(DELETE_EXPIRED)
+                .bind(i64::from(limit))
+                .fetch_all(connection)
+                .await
+        }
+        End::Own(node) => {
+            sqlx::query_scalar(DELETE_ONE)
+                .bind(node.as_uuid())
+                .fetch_all(connection)
+                .await
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The table of signals: delivery.
+
+use sqlx::{PgConnection, Postgres, postgres::PgArguments, query::QueryAs};
+use uuid::Uuid;
+
+use super::{
+    connection::Shared,
+    failure::{self, Effect},
+    selector::columns,
+};
+use crate::{
+    id::{NodeId, RunId},
+    journal::{NewSignal, Result, SignalOutcome, WokenRun},
+};
+
+// The row of the run is locked first: it does not close while the signal is stored. The count goes up
+// with the signal, so that a suspension which has not seen it is refused.
+const SIGNAL: &str = "
+WITH chosen AS MATERIALIZED (
+    SELECT coalesce($1, (
+        SELECT run_id FROM sync_workflow.runs
+        WHERE workflow_id = $2 ORDER BY sequence DESC LIMIT 1)) AS run_id
+), target AS MATERIALIZED (
+    SELECT r.run_id, r.chain_id FROM sync_workflow.runs r
+    WHERE r.run_id = (SELECT run_id FROM chosen) AND r.status < 10
+    FOR NO KEY UPDATE
+), stored AS (
+    INSERT INTO sync_workflow.signals (chain_id, signal_id, name, payload)
+    SELECT chain_id, $3, $4, $5 FROM target
+    ON CONFLICT (chain_id, signal_id) DO NOTHING
+    RETURNING chain_id
+), arrived AS MATERIALIZED (
+    SELECT t.run_id FROM target t WHERE EXISTS (SELECT FROM stored)
+), bumped AS (
+    UPDATE sync_workflow.runs r
+    SET inbox = r.inbox + 1,
+        wake_at = CASE WHEN r.status = 0 THEN least(r.wake_at, now()) ELSE r.wake_at END
+    FROM arrived
+    WHERE r.run_id = arrived.run_id
+    RETURNING r.run_id, r.node_id
+)
+SELECT EXISTS (SELECT FROM target),
+       EXISTS (SELECT FROM sync_workflow.runs r
+               JOIN sync_workflow.signals s ON s.chain_id = r.chain_id AND s.signal_id = $3
+               WHERE r.run_id = (SELECT run_id FROM chosen)),
+       (SELECT run_id FROM sync_workflow.runs r
+        WHERE r.run_id = (SELECT run_id FROM chosen) AND r.status < 10),
+       bumped.run_id, bumped.node_id
+FROM (VALUES (1)) AS always LEFT JOIN bumped ON true";
+
+/// How often a delivery looks again after the run that it chose closed, or stepped aside for the
+/// next one of its chain, in that very moment.
+const MAX_ROUNDS: u32 = 16;
+
+type SignalRow = (bool, bool, Option<Uuid>, Option<Uuid>, Option<Uuid>);
+
+pub(super) async fn signal(shared: &Shared, signal: &NewSignal) -> Result<SignalOutcome> {
+    for _ in 0..MAX_ROUNDS {
+        let row = shared.row(Effect::Commit, query(signal)).await?;
+        if let Delivery::Settled(outcome) = outcome(row) {
+            return Ok(outcome);
+        }
+    }
+    Ok(SignalOutcome::NotOpen)
+}
+
+pub(super) async fn signal_in(
+    connection: &mut PgConnection,
+    signal: &NewSignal,
+) -> Result<SignalOutcome> {
+    for _ in 0..MAX_ROUNDS {
+        let row = query(signal)
+            .fetch_optional(&mut *connection)
+            .await
+            .map_err(|error| failure::of_statement(error, Effect::None))?;
+        if let Delivery::Settled(outcome) = outcome(row) {
+            return Ok(outcome);
+        }
+    }
+    Ok(SignalOutcome::NotOpen)
+}
+
+fn query(signal: &NewSignal) -> QueryAs<'_, Postgres, SignalRow, PgArguments> {
+    let (run, workflow_id) = columns(&signal.to);
+    sqlx::query_as(SIGNAL)
+        .bind(run)
+        .bind(workflow_id)
+        .bind(&*signal.id)
+        .bind(&*signal.name)
+        .bind(&signal.payload[..])
+}
+
+/// What one try to deliver found.
+enum Delivery {
+    Settled(SignalOutcome),
+    /// The run was open when it was chosen and closed when it was locked.
+    Moved,
+}
+
+fn outcome(row: Option<SignalRow>) -> Delivery {
+    let Some((locked, known, open, bumped, node)) = row else {
+        return Delivery::Settled(SignalOutcome::NotOpen);
+    };
+    Delivery::Settled(match bumped {
+        Some(run) => SignalOutcome::Delivered(WokenRun {
+            run: RunId::from_uuid(run),
+            node: node.map(NodeId::from_uuid),
+        }),
+        // It conflicted with a row, whether this snapshot shows that or not.
+        None if locked || known => SignalOutcome::Duplicate,
+        None if open.is_some() => return Delivery::Moved,
+        None => SignalOutcome::NotOpen,
+    })
+}

@@ -1,0 +1,119 @@
+//! Starts of runs from outside a worker.
+
+use sqlx::{PgConnection, Postgres, postgres::PgArguments, query::QueryAs};
+use uuid::Uuid;
+
+use super::{
+    commit::not_before,
+    connection::Shared,
+    failure::{self, Effect},
+};
+use crate::{
+    id::RunId,
+    journal::{Error, IdReuse, NewRun, Result, StartOutcome},
+    status::RunStatus,
+};
+
+// Whether the latest run makes room is decided on a snapshot; that nobody was faster is decided by
+// the unique key on (workflow_id, sequence), which admits one run after the latest one.
+const START: &str = "
+WITH latest AS MATERIALIZED (
+    SELECT run_id, status, sequence FROM sync_workflow.runs
+    WHERE workflow_id = $3 ORDER BY sequence DESC LIMIT 1
+), same AS MATERIALIZED (
+    SELECT FROM sync_workflow.runs WHERE run_id = $1
+), born AS (
+    INSERT INTO sync_workflow.runs
+        (run_id, chain_id, parent_run, wake_at, sequence, parent_command, parent_close, status,
+         workflow_id, workflow, queue)
+    SELECT $1, $2, $7, coalesce($10, now()), coalesce((SELECT sequence + 1 FROM latest), 0),
+           $8, $9, 0, $3, $4, $5
+    WHERE NOT EXISTS (SELECT FROM same)
+      AND NOT EXISTS (
+          SELECT FROM latest
+          WHERE NOT ($11 = 1 AND status >= 10 OR $11 = 2 AND status > 10))
+    ON CONFLICT DO NOTHING
+    RETURNING run_id
+), started AS (
+    INSERT INTO sync_workflow.journal
+        (run_id, position, kind, command, name, fingerprint, payload)
+    SELECT run_id, 0, 0, -1, $4, 0, $6 FROM born
+)
+SELECT EXISTS (SELECT FROM born) OR EXISTS (SELECT FROM same), latest.run_id, latest.status
+FROM (VALUES (1)) AS always LEFT JOIN latest ON true";
+
+/// How often a start looks again after another start of the same workflow id was faster.
+const MAX_ROUNDS: u32 = 16;
+
+type StartRow = (bool, Option<Uuid>, Option<i16>);
+
+/// Whether a run with this status makes room for a new one of its workflow id.
+pub(super) const fn makes_room(reuse: IdReuse, latest: RunStatus) -> bool {
+    match reuse {
+        IdReuse::ReturnExisting => false,
+        IdReuse::StartNew => latest.is_closed(),
+        IdReuse::StartNewUnlessCompleted => {
+            latest.is_closed() && !matches!(latest, RunStatus::Completed)
+        }
+    }
+}
+
+/// Starts a run in a transaction of its own.
+pub(super) async fn start(shared: &Shared, new: &NewRun) -> Result<StartOutcome> {
+    for _ in 0..MAX_ROUNDS {
+        let row = shared.row(Effect::Commit, query(new)).await?;
+        if let Some(outcome) = outcome(new, row) {
+            return Ok(outcome);
+        }
+    }
+    Err(overtaken())
+}
+
+/// Starts a run in the caller's transaction.
+pub(super) async fn start_in(connection: &mut PgConnection, new: &NewRun) -> Result<StartOutcome> {
+    for _ in 0..MAX_ROUNDS {
+        let row = query(new)
+            .fetch_optional(&mut *connection)
+            .await
+            .map_err(|error| failure::of_statement(error, Effect::None))?;
+        if let Some(outcome) = outcome(new, row) {
+            return Ok(outcome);
+        }
+    }
+    Err(overtaken())
+}
+
+fn query(new: &NewRun) -> QueryAs<'_, Postgres, StartRow, PgArguments> {
+    let parent = new.parent;
+    sqlx::query_as(START)
+        .bind(new.run.as_uuid())
+        .bind(new.chain.as_uuid())
+        .bind(new.workflow_id.as_str())
+        .bind(&*new.workflow)
+        .bind(&*new.queue)
+        .bind(&new.input[..])
+        .bind(parent.map(|parent| parent.run.as_uuid()))
+        .bind(parent.map(|parent| parent.command.0.cast_signed()))
+        .bind(parent.map(|parent| parent.on_close as i16))
+        .bind(not_before(new.placement))
+        .bind(i32::from(new.reuse as i16))
+}
+
+/// The outcome, or `None` if another start took the place that this one saw free.
+fn outcome(new: &NewRun, row: Option<StartRow>) -> Option<StartOutcome> {
+    let (started, latest, status) = row?;
+    if started {
+        return Some(StartOutcome::Started);
+    }
+    let status = RunStatus::from_code(status?)?;
+    (!makes_room(new.reuse, status)).then(|| {
+        latest.map(|run| StartOutcome::Existing {
+            run: RunId::from_uuid(run),
+            status,
+        })
+    })?
+}
+
+fn overtaken() -> Error {
+    Error::Contended("other starts of the same workflow id were faster every time".into())
+}
