@@ -1,3 +1,341 @@
 //! The client: start, signal, cancel, await, list, from any process.
 
+mod error;
+mod handle;
+mod start;
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+pub use error::{Error, RunError};
+pub use handle::RunHandle;
+pub use start::Start;
+
+use crate::{
+    context::WorkflowCallee,
+    failure::{Failure, FailureKind},
+    id::{Position, RunId, WorkflowId},
+    journal::{
+        self, Hint, HistoryRecord, Journal, NewSignal, Page, RunFilter, RunInfo, RunSelector, SignalOutcome,
+        StepTransaction, WokenRun,
+    },
+    payload,
+    record::{Record, RecordKind},
+    worker::{Node, Watchers},
+};
+
 pub use crate::journal::IdReuse;
+
+/// Starts, signals, cancels, awaits and lists runs, from any process that reaches the journal.
+///
+/// Cloning is cheap.
+#[derive(Clone)]
+pub struct Client {
+    journal: Arc<dyn Journal>,
+    /// The worker of this process, if the client belongs to one.
+    node: Option<watch::Receiver<Option<Arc<Node>>>>,
+    watchers: Arc<Watchers>,
+    /// Listens to hints for a client without a worker; ends with the last clone.
+    listener: Option<Arc<Listener>>,
+}
+
+impl Client {
+    /// A client for processes without a worker. Must be called within a tokio runtime.
+    #[must_use]
+    pub fn new(journal: Arc<dyn Journal>) -> Self {
+        let watchers = Arc::new(Watchers::default());
+        let listener = Listener::start(Arc::clone(&journal), Arc::clone(&watchers));
+        Self { journal, node: None, watchers, listener: Some(Arc::new(listener)) }
+    }
+
+    /// Opens the journal at a URL; see [`journal::connect`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Journal`] when it cannot be opened.
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        Ok(Self::new(journal::connect(url).await?))
+    }
+
+    pub(crate) fn of_worker(
+        journal: Arc<dyn Journal>,
+        node: watch::Receiver<Option<Arc<Node>>>,
+        watchers: Arc<Watchers>,
+    ) -> Self {
+        Self { journal, node: Some(node), watchers, listener: None }
+    }
+
+    /// Starts a workflow. Idempotent by workflow id: awaiting the returned builder gives a handle to
+    /// the run of that id, new or not, as [`Start::reuse`] says.
+    ///
+    /// ```no_run
+    /// # use sync_workflow::{Client, Context, Failure};
+    /// # async fn hello(ctx: Context, name: String) -> Result<String, Failure> { Ok(name) }
+    /// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let handle = client.start(hello, "hello-1", "world".into()).await?;
+    /// println!("{}", handle.result().await?);
+    /// # Ok(()) }
+    /// ```
+    pub fn start<M, W>(&self, workflow: W, workflow_id: &str, input: W::Input) -> Start<'_, W::Output, W::Error>
+    where
+        W: WorkflowCallee<M>,
+    {
+        Start::new(self, workflow.name(), workflow_id, payload::encode(&input))
+    }
+
+    /// A handle to the latest run of a workflow id. The types are the caller's claim.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when the workflow id was never used.
+    pub async fn handle<M, W>(&self, _workflow: W, workflow_id: &str) -> Result<RunHandle<W::Output, W::Error>, Error>
+    where
+        W: WorkflowCallee<M>,
+    {
+        let info = self.describe(workflow_id).await?;
+        Ok(RunHandle::new(self.clone(), info.run, info.workflow_id, false))
+    }
+
+    /// Sends a signal to the open run of a workflow id.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotOpen`] when no run of it is open.
+    pub async fn signal<T: Serialize + ?Sized>(&self, workflow_id: &str, name: &str, value: &T) -> Result<(), Error> {
+        self.signal_once(workflow_id, name, &Uuid::new_v4().to_string(), value).await
+    }
+
+    /// Sends a signal that is received once, however often it is sent with this signal id.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotOpen`] when no run of the workflow id is open.
+    pub async fn signal_once<T: Serialize + ?Sized>(
+        &self,
+        workflow_id: &str,
+        name: &str,
+        signal_id: &str,
+        value: &T,
+    ) -> Result<(), Error> {
+        let signal = new_signal(workflow_id, name, signal_id, value)?;
+        let outcome = self.journal.signal(&signal).await?;
+        self.signalled(outcome).await
+    }
+
+    /// Sends a signal inside the caller's own transaction: it is sent if the transaction commits.
+    /// The receiver finds out by its own poll, or sooner with [`Self::wake_up`] after the commit.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotOpen`] when no run of the workflow id is open.
+    pub async fn signal_in<T: Serialize + ?Sized>(
+        &self,
+        transaction: impl Into<StepTransaction<'_>>,
+        workflow_id: &str,
+        name: &str,
+        signal_id: &str,
+        value: &T,
+    ) -> Result<(), Error> {
+        let signal = new_signal(workflow_id, name, signal_id, value)?;
+        match self.journal.signal_in(transaction.into(), &signal).await? {
+            SignalOutcome::NotOpen => Err(Error::NotOpen),
+            SignalOutcome::Delivered(_) | SignalOutcome::Duplicate => Ok(()),
+        }
+    }
+
+    /// Tells the workers of a queue to look for runs now, for instance after a transaction with
+    /// [`Start::start_in`] has committed. A hint: without it they look by themselves.
+    pub async fn wake_up(&self, queue: &str) {
+        if let Some(node) = self.local_node() {
+            node.dispatch.notify_one();
+        }
+        self.hint(Hint::Ready(queue.into())).await;
+    }
+
+    /// Asks the open run of a workflow id to cancel. The workflow decides what to do about it.
+    /// Idempotent.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotOpen`] when no run of it is open.
+    pub async fn cancel(&self, workflow_id: &str) -> Result<(), Error> {
+        self.cancel_run(&RunSelector::Latest(WorkflowId::new(workflow_id)?)).await
+    }
+
+    /// Ends the open run of a workflow id at once, without asking it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotOpen`] when no run of it is open.
+    pub async fn terminate(&self, workflow_id: &str, reason: &str) -> Result<(), Error> {
+        self.terminate_run(&RunSelector::Latest(WorkflowId::new(workflow_id)?), reason).await
+    }
+
+    /// Lets a parked run go on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotOpen`] when the latest run of the workflow id is not parked.
+    pub async fn unpark(&self, workflow_id: &str) -> Result<(), Error> {
+        let selector = RunSelector::Latest(WorkflowId::new(workflow_id)?);
+        let woken = self.journal.unpark(&selector).await?.ok_or(Error::NotOpen)?;
+        self.announce(woken).await;
+        Ok(())
+    }
+
+    /// Describes the latest run of a workflow id.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when the workflow id was never used.
+    pub async fn describe(&self, workflow_id: &str) -> Result<RunInfo, Error> {
+        let selector = RunSelector::Latest(WorkflowId::new(workflow_id)?);
+        self.journal.describe(&selector).await?.ok_or(Error::NotFound)
+    }
+
+    /// Describes one run.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when there is no such run.
+    pub async fn describe_run(&self, run: RunId) -> Result<RunInfo, Error> {
+        self.journal.describe(&RunSelector::Run(run)).await?.ok_or(Error::NotFound)
+    }
+
+    /// Lists runs, newest first. For the next page, set [`RunFilter::before`] to the last run.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Journal`] when the journal cannot be read.
+    pub async fn list(&self, filter: &RunFilter) -> Result<Page<RunInfo>, Error> {
+        Ok(self.journal.list(filter).await?)
+    }
+
+    /// Reads the records of a run, at most `limit` from position `from` on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Journal`] when the journal cannot be read.
+    pub async fn history(&self, run: RunId, from: u32, limit: u32) -> Result<Page<HistoryRecord>, Error> {
+        Ok(self.journal.history(run, Position(from), limit).await?)
+    }
+
+    /// The journal that the client uses.
+    #[must_use]
+    pub fn journal(&self) -> &Arc<dyn Journal> {
+        &self.journal
+    }
+
+    pub(crate) async fn cancel_run(&self, selector: &RunSelector) -> Result<(), Error> {
+        let woken = self.journal.request_cancel(selector).await?.ok_or(Error::NotOpen)?;
+        self.announce(woken).await;
+        Ok(())
+    }
+
+    pub(crate) async fn terminate_run(&self, selector: &RunSelector, reason: &str) -> Result<(), Error> {
+        let failure = Failure::of_kind(FailureKind::Terminated, reason).into_final();
+        let record = Record {
+            position: Position(0),
+            kind: RecordKind::Terminated,
+            command: Record::RUN,
+            name: "".into(),
+            fingerprint: 0,
+            payload: failure.encode(),
+        };
+        let woken = self.journal.terminate(selector, &record).await?.ok_or(Error::NotOpen)?;
+        self.watchers.changed(woken.run);
+        self.hint(Hint::Closed(woken.run)).await;
+        self.announce(woken).await;
+        Ok(())
+    }
+
+    async fn signalled(&self, outcome: SignalOutcome) -> Result<(), Error> {
+        match outcome {
+            SignalOutcome::Delivered(woken) => {
+                self.announce(woken).await;
+                Ok(())
+            }
+            SignalOutcome::Duplicate => Ok(()),
+            SignalOutcome::NotOpen => Err(Error::NotOpen),
+        }
+    }
+
+    /// Tells whoever holds a run that something arrived for it.
+    async fn announce(&self, woken: WokenRun) {
+        let local = self.local_node();
+        match (woken.node, local) {
+            (Some(holder), Some(local)) if holder == local.id => {
+                local.tell_arrived(woken.run);
+            }
+            (Some(node), _) => self.hint(Hint::Arrived { node, run: woken.run }).await,
+            (None, local) => {
+                if let Some(local) = &local {
+                    local.dispatch.notify_one();
+                }
+                if local.is_none() {
+                    // Any queue: a hint wakes whoever hears it.
+                    self.hint(Hint::Ready("".into())).await;
+                }
+            }
+        }
+    }
+
+    async fn hint(&self, hint: Hint) {
+        if let Err(error) = self.journal.notify(&[hint]).await {
+            tracing::debug!(error = &error as &dyn std::error::Error, "hint_not_sent");
+        }
+    }
+
+    fn local_node(&self) -> Option<Arc<Node>> {
+        self.node.as_ref().and_then(|node| node.borrow().clone())
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("has_worker", &self.node.is_some()).finish_non_exhaustive()
+    }
+}
+
+fn new_signal<T: Serialize + ?Sized>(
+    workflow_id: &str,
+    name: &str,
+    signal_id: &str,
+    value: &T,
+) -> Result<NewSignal, Error> {
+    Ok(NewSignal {
+        to: RunSelector::Latest(WorkflowId::new(workflow_id)?),
+        id: signal_id.into(),
+        name: name.into(),
+        payload: payload::encode(value).map_err(Error::Unencodable)?,
+    })
+}
+
+/// The task that listens to hints for a client without a worker.
+struct Listener(tokio::task::JoinHandle<()>);
+
+impl Listener {
+    fn start(journal: Arc<dyn Journal>, watchers: Arc<Watchers>) -> Self {
+        Self(tokio::spawn(async move {
+            loop {
+                for hint in journal.hints().await {
+                    match hint {
+                        Hint::Closed(run) => watchers.changed(run),
+                        Hint::LookAgain => watchers.look_again(),
+                        Hint::Ready(_) | Hint::Arrived { .. } => {}
+                    }
+                }
+            }
+        }))
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+

@@ -40,6 +40,19 @@ pub struct RunCommit {
     pub transition: Transition,
 }
 
+impl RunCommit {
+    /// Whether there is nothing to commit.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+            && self.children.is_empty()
+            && self.consumed_signals.is_empty()
+            && self.attempts.is_empty()
+            && self.settled_attempts.is_empty()
+            && matches!(self.transition, Transition::Continue)
+    }
+}
+
 /// What becomes of a run with a commit.
 #[derive(Debug, Clone)]
 pub enum Transition {

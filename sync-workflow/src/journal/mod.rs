@@ -72,6 +72,13 @@ pub const MAX_HISTORY_RECORDS: u32 = 100_000;
 /// after a lost connection. No dropped call may leave a pooled connection inside a transaction.
 #[async_trait]
 pub trait Journal: Send + Sync + 'static {
+    /// A journal on the same storage with a connection of its own, opened on the calling runtime:
+    /// what the heartbeat thread uses, so that neither a busy runtime nor a busy pool starves it.
+    /// `None` when this journal can serve any runtime.
+    async fn separate(&self) -> Result<Option<std::sync::Arc<dyn Journal>>> {
+        Ok(None)
+    }
+
     /// Inserts the lease row of a new node, which ends `lease` from now, and returns the
     /// database's time.
     async fn enlist(&self, node: NodeId, lease: Duration) -> Result<Timestamp>;

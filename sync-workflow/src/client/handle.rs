@@ -1,0 +1,155 @@
+//! A handle to one run.
+
+use std::{marker::PhantomData, time::Duration};
+
+use serde::de::DeserializeOwned;
+use tokio::sync::{Mutex, mpsc};
+
+use super::{Client, Error, RunError};
+use crate::{
+    failure::{ErrorValue, Failure},
+    id::{RunId, WorkflowId},
+    journal::{Closed, RunInfo, RunSelector},
+    payload,
+    status::RunStatus,
+    worker::Ended,
+};
+
+/// How long a run that was started here may end without the journal being asked.
+const FIRST_LOOK: Duration = Duration::from_millis(100);
+/// How often the journal is asked, should a hint be lost.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// One run, and the types of its result.
+pub struct RunHandle<T, E> {
+    client: Client,
+    run: RunId,
+    workflow_id: WorkflowId,
+    is_new: bool,
+    /// Watches from before the start, so that no end is missed.
+    ends: Mutex<mpsc::UnboundedReceiver<Ended>>,
+    types: PhantomData<fn() -> (T, E)>,
+}
+
+impl<T, E> RunHandle<T, E>
+where
+    T: DeserializeOwned,
+    E: ErrorValue,
+{
+    pub(super) fn new(client: Client, run: RunId, workflow_id: WorkflowId, is_new: bool) -> Self {
+        let ends = Mutex::new(client.watchers.watch(run));
+        Self { client, run, workflow_id, is_new, ends, types: PhantomData }
+    }
+
+    /// The run.
+    #[must_use]
+    pub const fn run_id(&self) -> RunId {
+        self.run
+    }
+
+    /// Its workflow id.
+    #[must_use]
+    pub const fn workflow_id(&self) -> &WorkflowId {
+        &self.workflow_id
+    }
+
+    /// Whether this call started the run; `false` when it existed before.
+    #[must_use]
+    pub const fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// Awaits the run's result, following it when it continues as new.
+    ///
+    /// The end is pushed: by the worker of this process directly, from others by a hint; a slow poll
+    /// stands behind both. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`] when the run failed, was cancelled or terminated, is parked, or when the
+    /// journal cannot be read.
+    pub async fn result(&self) -> Result<T, RunError<E>> {
+        let mut closed = self.closed(self.run, &mut *self.ends.lock().await).await?;
+        while let (RunStatus::ContinuedAsNew, Some(next)) = (closed.status, closed.next) {
+            let mut ends = self.client.watchers.watch(next);
+            closed = self.closed(next, &mut ends).await?;
+        }
+        match closed.status {
+            RunStatus::Completed => payload::decode(&closed.payload).map_err(RunError::Ended),
+            _ => Err(RunError::from_failure(Failure::decode(&closed.payload))),
+        }
+    }
+
+    async fn closed(&self, run: RunId, ends: &mut mpsc::UnboundedReceiver<Ended>) -> Result<Closed, RunError<E>> {
+        let is_local = self.is_new && self.client.node.is_some();
+        let mut patience = if is_local { FIRST_LOOK } else { Duration::ZERO };
+        loop {
+            match tokio::time::timeout(patience, ends.recv()).await {
+                Ok(Some(Ended::Closed(closed))) => return Ok(closed),
+                Ok(Some(Ended::Parked(reason))) => return Err(RunError::Parked { reason }),
+                // The watchers outlive the handle; a timeout or a hint means: look it up.
+                Ok(Some(Ended::LookAgain) | None) | Err(_) => {}
+            }
+            match self.client.journal.outcome(run).await {
+                Ok(Some(closed)) => return Ok(closed),
+                Ok(None) => self.check_parked(run).await?,
+                Err(error) if error.is_transient() => {}
+                Err(error) => return Err(error.into()),
+            }
+            patience = LOOK_AGAIN.mul_f64(0.8 + 0.4 * fastrand::f64());
+        }
+    }
+
+    async fn check_parked(&self, run: RunId) -> Result<(), RunError<E>> {
+        let info = self.client.journal.describe(&RunSelector::Run(run)).await?;
+        match info {
+            Some(RunInfo { status: RunStatus::Parked, parked_reason, .. }) => {
+                Err(RunError::Parked { reason: parked_reason.unwrap_or_default() })
+            }
+            Some(_) => Ok(()),
+            None => Err(RunError::Client(Error::NotFound)),
+        }
+    }
+
+    /// Describes the run.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when retention has removed it.
+    pub async fn describe(&self) -> Result<RunInfo, Error> {
+        self.client.describe_run(self.run).await
+    }
+
+    /// Asks the run to cancel. Idempotent.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotOpen`] when it has ended.
+    pub async fn cancel(&self) -> Result<(), Error> {
+        self.client.cancel_run(&RunSelector::Run(self.run)).await
+    }
+
+    /// Ends the run at once, without asking it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotOpen`] when it has ended.
+    pub async fn terminate(&self, reason: &str) -> Result<(), Error> {
+        self.client.terminate_run(&RunSelector::Run(self.run), reason).await
+    }
+
+    /// Sends a signal to the workflow id's open run.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotOpen`] when it has ended.
+    pub async fn signal<V: serde::Serialize + ?Sized>(&self, name: &str, value: &V) -> Result<(), Error> {
+        self.client.signal(self.workflow_id.as_str(), name, value).await
+    }
+}
+
+impl<T, E> std::fmt::Debug for RunHandle<T, E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunHandle").field("run", &self.run).field("workflow_id", &self.workflow_id).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,164 @@
+//! Starting a run.
+
+use std::{
+    future::{Future, IntoFuture},
+    marker::PhantomData,
+    pin::Pin,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::{Client, Error, RunHandle};
+use crate::{
+    failure::{ErrorValue, Failure},
+    id::{RunId, WorkflowId},
+    journal::{self, Hint, IdReuse, MAX_PAYLOAD_BYTES, NewRun, Placement, StartOutcome, StepTransaction},
+    worker::Work,
+};
+
+/// A start that has not happened yet: awaiting it starts the run.
+#[must_use = "awaiting it starts the run"]
+pub struct Start<'a, T, E> {
+    client: &'a Client,
+    workflow: Arc<str>,
+    workflow_id: String,
+    input: Result<Bytes, Failure>,
+    queue: Arc<str>,
+    reuse: IdReuse,
+    at: Option<Timestamp>,
+    types: PhantomData<fn() -> (T, E)>,
+}
+
+impl<'a, T, E> Start<'a, T, E>
+where
+    T: DeserializeOwned + 'static,
+    E: ErrorValue,
+{
+    pub(super) fn new(
+        client: &'a Client,
+        workflow: Arc<str>,
+        workflow_id: &str,
+        input: Result<Bytes, Failure>,
+    ) -> Self {
+        Self {
+            client,
+            workflow,
+            workflow_id: workflow_id.into(),
+            input,
+            queue: "default".into(),
+            reuse: IdReuse::default(),
+            at: None,
+            types: PhantomData,
+        }
+    }
+
+    /// Sends the run to the workers of another queue than `default`.
+    pub fn queue(mut self, queue: &str) -> Self {
+        self.queue = queue.into();
+        self
+    }
+
+    /// What to do when a run of this workflow id exists.
+    pub fn reuse(mut self, reuse: IdReuse) -> Self {
+        self.reuse = reuse;
+        self
+    }
+
+    /// Starts the workflow not before this time of the database's clock.
+    pub fn not_before(mut self, at: Timestamp) -> Self {
+        self.at = Some(at);
+        self
+    }
+
+    /// Starts the run inside the caller's own transaction on the journal's database: it exists if
+    /// and only if the transaction commits. Workers find it by their poll, or sooner with
+    /// [`Client::wake_up`] after the commit.
+    ///
+    /// # Errors
+    ///
+    /// As awaiting it.
+    pub async fn start_in(
+        self,
+        transaction: impl Into<StepTransaction<'_>>,
+    ) -> Result<RunHandle<T, E>, Error> {
+        let client = self.client.clone();
+        let run = self.into_new_run()?;
+        let outcome = client.journal.start_in(transaction.into(), &run).await?;
+        Ok(handle(client, run.run, run.workflow_id, outcome))
+    }
+
+    fn into_new_run(self) -> Result<NewRun, Error> {
+        let run = RunId::from_uuid(Uuid::now_v7());
+        let input = self.input.map_err(Error::Unencodable)?;
+        if input.len() > MAX_PAYLOAD_BYTES {
+            return Err(journal::Error::PayloadTooLarge { bytes: input.len(), limit: MAX_PAYLOAD_BYTES }.into());
+        }
+        Ok(NewRun {
+            run,
+            chain: run,
+            workflow_id: WorkflowId::new(self.workflow_id)?,
+            workflow: self.workflow,
+            queue: self.queue,
+            input,
+            reuse: self.reuse,
+            parent: None,
+            placement: self.at.map_or(Placement::Anywhere, Placement::NotBefore),
+        })
+    }
+
+    async fn start(self) -> Result<RunHandle<T, E>, Error> {
+        let client = self.client.clone();
+        let run = self.into_new_run()?;
+        let (id, workflow_id) = (run.run, run.workflow_id.clone());
+        // A worker of this process takes starts into its group commit.
+        if let Some(node) = client.local_node() {
+            let mut run = run.clone();
+            node.place(&mut run);
+            let handle_before = RunHandle::new(client.clone(), id, workflow_id.clone(), true);
+            let (reply, outcome) = oneshot::channel();
+            if node.commits.submit(Work::Start { run, reply }).await {
+                match outcome.await {
+                    Ok(Ok(StartOutcome::Started)) => return Ok(handle_before),
+                    Ok(Ok(outcome)) => return Ok(handle(client, id, workflow_id, outcome)),
+                    Ok(Err(journal::Error::Fenced)) | Err(_) => {}
+                    Ok(Err(error)) => return Err(error.into()),
+                }
+            }
+        }
+        let queue = Arc::clone(&run.queue);
+        let outcome = client.journal.start(&run).await?;
+        if matches!(outcome, StartOutcome::Started) {
+            client.hint(Hint::Ready(queue)).await;
+        }
+        Ok(handle(client, id, workflow_id, outcome))
+    }
+}
+
+fn handle<T, E>(client: Client, proposed: RunId, workflow_id: WorkflowId, outcome: StartOutcome) -> RunHandle<T, E>
+where
+    T: DeserializeOwned,
+    E: ErrorValue,
+{
+    match outcome {
+        StartOutcome::Started => RunHandle::new(client, proposed, workflow_id, true),
+        StartOutcome::Existing { run, .. } => RunHandle::new(client, run, workflow_id, false),
+    }
+}
+
+impl<'a, T, E> IntoFuture for Start<'a, T, E>
+where
+    T: DeserializeOwned + 'static,
+    E: ErrorValue,
+{
+    type Output = Result<RunHandle<T, E>, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.start())
+    }
+}

@@ -1,0 +1,201 @@
+//! What workflow code sees: durable calls.
+
+mod call;
+mod callee;
+#[cfg(feature = "runtime")]
+mod transaction;
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use serde::{Serialize, de::DeserializeOwned};
+use uuid::Uuid;
+
+pub use call::{ActivityCall, Cancellation, ChildCall, Sleep, Wait};
+#[cfg(feature = "runtime")]
+pub use callee::{Activity, ActivityType};
+pub use callee::{ActivityCallee, Workflow, WorkflowCallee, WorkflowType, function_name};
+#[cfg(feature = "runtime")]
+pub(crate) use transaction::{BoxedBody, ReturnSlot};
+#[cfg(feature = "runtime")]
+pub use transaction::{TransactionCall, Tx, WrongDatabase};
+
+use crate::{
+    id::{RunId, WorkflowId},
+    payload,
+    replay::{Fault, SharedMachine, TimerDue, lock},
+};
+
+/// The workflow's side of the engine: every durable call starts here.
+///
+/// A call is numbered when it is built and asked for when it is first polled, like any future. A
+/// workflow may use plain Rust to combine calls: `join!`, `select!`, `FuturesUnordered`. It may
+/// await nothing else: clocks, IO and channels belong in activities.
+///
+/// Cloning is cheap; a clone is the same context.
+#[derive(Clone)]
+pub struct Context {
+    machine: SharedMachine,
+    shielded: bool,
+}
+
+impl Context {
+    pub(crate) const fn new(machine: SharedMachine) -> Self {
+        Self { machine, shielded: false }
+    }
+
+    /// The run that this code drives.
+    #[must_use]
+    pub fn run_id(&self) -> RunId {
+        lock(&self.machine).run()
+    }
+
+    /// The workflow id that the run was started with.
+    #[must_use]
+    pub fn workflow_id(&self) -> WorkflowId {
+        lock(&self.machine).workflow_id().clone()
+    }
+
+    /// Runs an activity: code with effects, in a task of its own, retried by its policy.
+    ///
+    /// It runs at least once; once its result is in the journal, never again.
+    ///
+    /// ```
+    /// use sync_workflow::{Context, Failure};
+    ///
+    /// async fn greet(name: String) -> Result<String, Failure> {
+    ///     Ok(format!("hello, {name}"))
+    /// }
+    ///
+    /// async fn hello(ctx: Context, name: String) -> Result<String, Failure> {
+    ///     Ok(ctx.activity(greet, name).await?)
+    /// }
+    /// ```
+    pub fn activity<M, A>(&self, activity: A, input: A::Input) -> ActivityCall<A::Output, A::Error>
+    where
+        A: ActivityCallee<M>,
+    {
+        ActivityCall::new(self, activity.name(), &input)
+    }
+
+    /// Sleeps. A sleep of a month costs a row, not memory.
+    pub fn sleep(&self, duration: Duration) -> Sleep {
+        Sleep::new(self, TimerDue::After(duration))
+    }
+
+    /// Sleeps until a time of the database's clock.
+    pub fn sleep_until(&self, at: Timestamp) -> Sleep {
+        Sleep::new(self, TimerDue::At(at))
+    }
+
+    /// Waits for the next signal of this name. Signals are received in the order in which they
+    /// arrived; those that arrive before anybody waits are kept.
+    pub fn wait<T: DeserializeOwned>(&self, signal: &str) -> Wait<T> {
+        Wait::new(self, signal)
+    }
+
+    /// Starts a child workflow and awaits its result.
+    pub fn child<M, W>(&self, workflow: W, input: W::Input) -> ChildCall<W::Output, W::Error>
+    where
+        W: WorkflowCallee<M>,
+    {
+        ChildCall::new(self, workflow.name(), &input)
+    }
+
+    /// The time: the same in every replay, and the same for all code between two completions.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        lock(&self.machine).now()
+    }
+
+    /// A random number: the same in every replay. Not for secrets.
+    #[must_use]
+    pub fn random(&self) -> u64 {
+        let entropy = lock(&self.machine).entropy().to_be_bytes();
+        u64::from_be_bytes([
+            entropy[0], entropy[1], entropy[2], entropy[3], entropy[4], entropy[5], entropy[6], entropy[7],
+        ])
+    }
+
+    /// A random uuid (version 4): the same in every replay. Not for secrets.
+    #[must_use]
+    pub fn uuid(&self) -> Uuid {
+        let entropy = lock(&self.machine).entropy();
+        uuid::Builder::from_random_bytes(entropy.to_be_bytes()).into_uuid()
+    }
+
+    /// A value that a quick, harmless computation gives once; every replay reads it from the
+    /// journal. For anything that can fail, wait or be seen from outside, use an activity.
+    ///
+    /// # Panics
+    ///
+    /// When the value has no JSON form, or no longer fits its type. The run is parked then.
+    pub fn side_effect<T, F>(&self, name: &str, draw: F) -> T
+    where
+        T: Serialize + DeserializeOwned,
+        F: FnOnce() -> T,
+    {
+        let drawn = lock(&self.machine).recorded_side_effect(name);
+        let encoded = drawn.unwrap_or_else(|command| {
+            // Drawn outside of the lock: the computation may use the context.
+            let value = draw();
+            let encoded = payload::encode(&value).unwrap_or_else(|failure| panic!("{failure}"));
+            lock(&self.machine).record_side_effect(command, name, encoded.clone());
+            encoded
+        });
+        payload::decode(&encoded).unwrap_or_else(|failure| panic!("side effect {name:?}: {failure}"))
+    }
+
+    /// Ends this run and goes on as a new one with an empty journal: what keeps the journal of an
+    /// endless workflow short. Signals that were not received go along. Never returns.
+    ///
+    /// ```
+    /// use sync_workflow::{Context, Failure};
+    ///
+    /// async fn count(ctx: Context, n: u64) -> Result<u64, Failure> {
+    ///     if n == 1_000_000 {
+    ///         return Ok(n);
+    ///     }
+    ///     ctx.continue_as_new(count, n + 1).await
+    /// }
+    /// ```
+    pub async fn continue_as_new<M, W, Never>(&self, workflow: W, input: W::Input) -> Never
+    where
+        W: WorkflowCallee<M>,
+    {
+        match payload::encode(&input) {
+            Ok(input) => lock(&self.machine).continue_as_new(workflow.name(), input),
+            Err(failure) => lock(&self.machine).fail_with(Fault::Panicked { message: failure.to_string() }),
+        }
+        std::future::pending().await
+    }
+
+    /// Whether somebody asked the run to cancel.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        lock(&self.machine).is_cancelled()
+    }
+
+    /// Completes when somebody asks the run to cancel.
+    pub fn cancelled(&self) -> Cancellation {
+        Cancellation::new(self)
+    }
+
+    /// The same context for clean-up: its calls go on although the run is cancelled.
+    #[must_use]
+    pub fn shield(&self) -> Self {
+        Self { machine: Arc::clone(&self.machine), shielded: true }
+    }
+
+    /// Whether the code runs to catch up with its journal. For quiet logs, never for decisions.
+    #[must_use]
+    pub fn is_replaying(&self) -> bool {
+        lock(&self.machine).is_replaying()
+    }
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("run", &self.run_id()).field("shielded", &self.shielded).finish()
+    }
+}

@@ -1,0 +1,154 @@
+//! The conformance suite: what every journal does, one case per sentence of the port.
+//!
+//! [`journal_conformance!`](crate::journal_conformance) makes a test of every case. The
+//! [`differential`] test holds two journals against each other.
+//!
+//! ```ignore
+//! async fn fresh() -> (std::sync::Arc<dyn Journal>, tempfile::TempDir) { … }
+//!
+//! sync_workflow::journal_conformance!(fresh);
+//! ```
+
+pub mod differential;
+mod world;
+
+macro_rules! cases {
+    ($($file:ident),* $(,)?) => { $(
+        #[expect(missing_docs, reason = "the name of a case is its documentation")]
+        pub mod $file;
+    )* };
+}
+
+cases!(
+    children, claims, closing, commits, nodes, operators, reading, signals, starts, steps,
+    suspension
+);
+
+/// Makes a test of every case of the conformance suite, each named as the case.
+///
+/// Takes the path of an async function without arguments that returns a fresh, empty journal, as
+/// `Arc<dyn Journal>`, and a value that is kept until the case has ended: the directory of the file, the
+/// database to drop. The calling crate needs `tokio` with its macros and the multi-thread runtime.
+#[macro_export]
+macro_rules! journal_conformance {
+    ($fresh:path) => {
+        $crate::journal_conformance! { @cases $fresh;
+            children {
+                a_child_born_here_is_owned_at_once
+                a_child_for_anyone_is_claimable_and_knows_its_parent
+                a_child_whose_workflow_id_is_taken_is_reported
+                a_parent_is_told_that_its_child_has_closed
+                a_parent_and_its_child_may_close_in_one_batch
+                a_parent_that_suspends_in_the_batch_in_which_its_child_closes_stays_awake
+                a_parent_is_told_of_each_child_when_many_close_at_once
+                a_sleeping_parent_wakes_when_its_child_closes
+                a_parent_finds_the_outcomes_of_its_children
+                children_are_asked_to_cancel_when_their_parent_closes
+                an_abandoned_child_goes_on_alone
+            }
+            claims {
+                a_run_is_claimed_once
+                concurrent_claims_share_the_runs_out
+                a_claim_takes_only_its_queue_and_its_workflows
+                a_claim_takes_the_earliest_and_no_more_than_its_limit
+                a_run_is_not_claimed_before_its_time
+                an_attempt_is_counted_in_the_claim
+                progress_forgives_attempts
+                a_claim_tells_all_about_the_run
+                a_node_finds_the_runs_that_it_holds
+            }
+            closing {
+                the_end_of_a_run_is_its_last_record
+                a_run_that_is_awaited_is_reported_when_it_closes
+                a_closed_run_takes_nothing_more
+                a_run_continues_as_new_in_a_run_of_its_chain
+                signals_carry_over_when_a_run_continues_as_new
+                the_parent_of_a_run_that_continues_as_new_is_told
+            }
+            commits {
+                records_come_back_in_order_and_in_pages
+                a_taken_position_is_never_overwritten
+                one_lost_run_does_not_hold_the_others_back
+                a_run_of_another_node_is_lost
+                payloads_come_back_byte_for_byte
+                an_oversized_payload_is_refused_and_nothing_is_written
+                attempts_are_kept_overwritten_and_settled
+                a_large_batch_commits_as_one
+                an_empty_batch_commits
+                a_batch_in_doubt_is_told_by_its_records
+                commits_of_many_tasks_all_happen
+            }
+            nodes {
+                a_fenced_node_cannot_append
+                a_fenced_node_can_neither_claim_nor_renew
+                a_lease_ends_with_its_row_and_not_with_its_time
+                a_live_node_is_not_reaped
+                a_reaped_node_s_runs_are_claimable_at_once
+                reaping_is_bounded
+                a_retired_node_s_claims_do_not_count
+                a_renewal_tells_when_another_lease_ends
+            }
+            operators {
+                a_run_is_asked_to_cancel_once
+                a_sleeping_run_wakes_to_cancel
+                a_closed_run_cannot_be_asked_to_cancel
+                terminating_a_run_fences_its_owner
+                terminating_a_run_tells_its_parent_and_its_children
+                a_sleeping_run_can_be_terminated
+                only_an_open_run_can_be_terminated
+                a_parked_run_waits_for_a_person
+            }
+            reading {
+                an_unknown_run_is_nothing
+                the_latest_run_of_a_workflow_id_is_found
+                lists_are_filtered
+                lists_are_paged_from_new_to_old
+                a_history_is_paged_and_tells_the_time_of_each_record
+                a_hint_reaches_whoever_waits
+            }
+            signals {
+                a_signal_is_delivered_once
+                signals_arrive_in_order_until_they_are_consumed
+                a_signal_of_a_lost_commit_is_not_consumed
+                a_signal_finds_the_latest_run_of_a_workflow_id
+                a_signal_to_nobody_is_not_open
+                a_signal_tells_who_holds_the_run
+                concurrent_signals_are_all_counted
+            }
+            starts {
+                a_started_run_has_its_input_at_position_zero
+                two_starts_of_one_workflow_id_admit_one
+                concurrent_starts_of_one_workflow_id_admit_one
+                a_start_that_is_repeated_is_one_start
+                a_closed_run_makes_room_as_the_policy_says
+                a_batch_starts_runs_here_and_elsewhere
+                a_batch_admits_one_run_of_a_workflow_id
+            }
+            steps {
+                a_step_commits_with_its_record
+                a_dropped_step_leaves_nothing
+                a_step_of_a_fenced_node_is_refused
+                a_step_of_a_lost_run_is_refused
+            }
+            suspension {
+                a_run_without_arrivals_is_given_up
+                a_signal_that_arrives_before_the_suspension_refuses_it
+                a_cancellation_that_arrives_before_the_suspension_refuses_it
+                a_run_whose_time_has_come_is_claimable
+                a_signal_wakes_a_sleeping_run
+                a_suspension_forgives_attempts
+                a_released_run_is_ready_and_its_claim_does_not_count
+                a_parked_run_is_not_claimed
+            }
+        }
+    };
+    (@cases $fresh:path; $($file:ident { $($case:ident)* })*) => { $($(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $case() {
+            let (journal, _keep) = $fresh().await;
+            if let Err(error) = $crate::journal::conformance::$file::$case(journal).await {
+                panic!("{error:?}");
+            }
+        }
+    )*)* };
+}

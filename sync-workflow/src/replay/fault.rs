@@ -1,0 +1,123 @@
+//! Why a run cannot go on with the code that drives it.
+
+use std::{fmt, sync::Arc};
+
+use crate::{
+    id::{CommandId, Position},
+    record::RecordKind,
+};
+
+/// A run stops for a person, and continues when a worker with other code takes it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The code does not do what the journal says it did.
+    #[error("nondeterministic: {0}")]
+    Nondeterministic(Box<Mismatch>),
+    /// The workflow awaits something that is not a durable call.
+    #[error(
+        "the workflow awaits something that is not a durable call (a timer or channel of the runtime, IO, a \
+         spawned task): {detail}; move it into an activity"
+    )]
+    ForeignAwait {
+        /// How it was noticed.
+        detail: &'static str,
+    },
+    /// The workflow keeps waking itself and makes no durable call.
+    #[error("the workflow woke itself {polls} times without making a durable call")]
+    BusyLoop {
+        /// How often it was polled.
+        polls: u32,
+    },
+    /// The workflow panicked.
+    #[error("the workflow panicked: {message}")]
+    Panicked {
+        /// The words of the panic.
+        message: String,
+    },
+    /// The stored input does not fit the workflow's input type.
+    #[error("the input cannot be decoded: {message}")]
+    UndecodableInput {
+        /// Where it does not fit.
+        message: String,
+    },
+    /// The code has no workflow or activity of this name.
+    #[error("no {what} named {name:?} is registered with this worker")]
+    Unregistered {
+        /// Workflow or activity.
+        what: &'static str,
+        /// The name.
+        name: Arc<str>,
+    },
+    /// The journal is longer than a journal may be.
+    #[error("the journal has {records} records, more than {limit}: continue as new more often")]
+    HistoryTooLong {
+        /// Its length.
+        records: u32,
+        /// The limit.
+        limit: u32,
+    },
+    /// The journal itself is damaged.
+    #[error("the journal is damaged: {detail}")]
+    Damaged {
+        /// What is wrong.
+        detail: String,
+    },
+    /// The workflow asked to be parked for a person.
+    #[error("parked by the workflow: {reason}")]
+    Requested {
+        /// What the person is told.
+        reason: String,
+    },
+}
+
+/// Where journal and code part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mismatch {
+    /// The place in the journal.
+    pub position: Position,
+    /// What the journal holds there.
+    pub recorded: Asked,
+    /// What the code did instead; `None` if it did nothing.
+    pub asked: Option<Asked>,
+}
+
+/// A command as the journal or the code names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// The number of the command.
+    pub command: CommandId,
+    /// The kind of record that it leaves.
+    pub kind: RecordKind,
+    /// The name of the activity, signal, child or value.
+    pub name: Arc<str>,
+    /// The hash of what it asked for.
+    pub fingerprint: u64,
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at position {} the journal holds {}, ", self.position, self.recorded)?;
+        match &self.asked {
+            None => write!(f, "but the code made no such command by then"),
+            Some(asked)
+                if asked.command == self.recorded.command
+                    && asked.kind == self.recorded.kind
+                    && asked.name == self.recorded.name =>
+            {
+                write!(
+                    f,
+                    "and the code made the same call with another input (fingerprint {:016x}, recorded {:016x})",
+                    asked.fingerprint, self.recorded.fingerprint
+                )
+            }
+            Some(asked) => write!(f, "but the code made {asked}"),
+        }
+    }
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "command {} {:?} {:?}", self.command, self.kind, self.name)
+    }
+}

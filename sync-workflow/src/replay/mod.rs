@@ -1,0 +1,40 @@
+//! The sans-IO core: from journal records and the code's commands to what happens next.
+//!
+//! ```text
+//!   journal records ──▶ ┌─────────┐ ──▶ new records, children to start
+//!   events          ──▶ │ machine │ ──▶ actions: start this activity, set that timer
+//!                       └─────────┘
+//!                         ▲     │ one completion at a time
+//!            commands     │     ▼
+//!                      workflow future
+//! ```
+//!
+//! An [`Execution`] holds the future of one run. The driver tells it what happened outside
+//! ([`Execution::handle`]) and performs the [`Turn`] that comes back: commit its records, and, once
+//! they are durable, its actions. Replay is the same loop with the events read from the journal.
+//!
+//! # Why plain combinators replay
+//!
+//! A completion is *granted* to one durable call at a time, and the workflow future is polled after
+//! each single grant. So `join!`, `select!` and `FuturesUnordered` never see two results at once,
+//! and the order in which they saw them is the order of the journal. A call that is complete while
+//! nobody awaits it stays held; once it is awaited, the held calls are granted in the order of
+//! their records. Nothing but the journal decides.
+//!
+//! Nothing in this module reads a clock, draws a random number or performs IO: the time is an
+//! argument, and random values follow from the id of the run and the number of the command.
+
+mod command;
+mod execution;
+mod fault;
+mod machine;
+mod turn;
+mod waker;
+
+pub use command::{ActivityOptions, RetryPolicy, Timeouts};
+pub use execution::{BodyFuture, Execution};
+pub use fault::{Asked, Fault, Mismatch};
+pub(crate) use command::{ChildRequest, Command, Request, Resolution, TimerDue};
+pub(crate) use execution::{SharedMachine, lock};
+pub(crate) use machine::{Machine, timer_fingerprint};
+pub use turn::{Action, ChildStart, Continuation, Event, Progress, TransactionBody, Turn};

@@ -1,0 +1,259 @@
+//! The group committer: one per node. While a commit is in flight, the next batch gathers.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    mailbox::{Mailbox, Message},
+    node::Node,
+};
+use crate::{
+    id::RunId,
+    journal::{Batch, BatchOutcome, Error, NewRun, RunCommit, RunOutcome, StartOutcome},
+};
+
+/// How much may wait for the committer. A full queue holds the runs back.
+const QUEUE: usize = 4_096;
+/// The most commits in one batch: beyond it, latency grows and throughput does not.
+const MAX_BATCH: usize = 1_024;
+/// The most bytes of payload in one batch; a single commit may be larger.
+const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
+
+/// One thing to commit.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// What a run produced. A run has one commit under way at a time.
+    Run { commit: RunCommit, reply: Mailbox },
+    /// A run that a client of this process starts.
+    Start { run: NewRun, reply: oneshot::Sender<Result<StartOutcome, Error>> },
+}
+
+/// The queue in front of the committer.
+#[derive(Clone, Debug)]
+pub(crate) struct CommitQueue(mpsc::Sender<Work>);
+
+impl CommitQueue {
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Work>) {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        (Self(sender), receiver)
+    }
+
+    /// Hands work over, waiting while the queue is full. `false` when the committer has stopped.
+    pub(crate) async fn submit(&self, work: Work) -> bool {
+        self.0.send(work).await.is_ok()
+    }
+}
+
+/// Commits until the queue closes or the node is fenced.
+pub(crate) async fn run(node: Arc<Node>, mut queue: mpsc::Receiver<Work>) {
+    let mut gathered = Vec::with_capacity(MAX_BATCH);
+    loop {
+        let room = MAX_BATCH - gathered.len();
+        if gathered.is_empty() && queue.recv_many(&mut gathered, room).await == 0 {
+            return;
+        }
+        settle(&mut gathered, &mut queue).await;
+        let rest = gathered.split_off(take_within_bytes(&gathered));
+        let committing = std::mem::replace(&mut gathered, rest);
+        if !commit_works(&node, committing).await {
+            node.fence();
+            return;
+        }
+    }
+}
+
+/// Lets the runs that an earlier commit woke add to the batch: they are ready to run now.
+async fn settle(gathered: &mut Vec<Work>, queue: &mut mpsc::Receiver<Work>) {
+    loop {
+        let before = gathered.len();
+        tokio::task::yield_now().await;
+        while gathered.len() < MAX_BATCH {
+            match queue.try_recv() {
+                Ok(work) => gathered.push(work),
+                Err(_) => break,
+            }
+        }
+        if gathered.len() == before || gathered.len() >= MAX_BATCH {
+            return;
+        }
+    }
+}
+
+fn take_within_bytes(gathered: &[Work]) -> usize {
+    let mut bytes = 0;
+    let fitting = gathered
+        .iter()
+        .take_while(|work| {
+            bytes += payload_bytes(work);
+            bytes <= MAX_BATCH_BYTES
+        })
+        .count();
+    fitting.max(1).min(gathered.len())
+}
+
+fn payload_bytes(work: &Work) -> usize {
+    match work {
+        Work::Run { commit, .. } => {
+            let records: usize = commit.records.iter().map(|record| record.payload.len()).sum();
+            let children: usize = commit.children.iter().map(|child| child.input.len()).sum();
+            records + children
+        }
+        Work::Start { run, .. } => run.input.len(),
+    }
+}
+
+/// Who waits for what in a batch.
+struct Waiting {
+    runs: Vec<Mailbox>,
+    starts: Vec<oneshot::Sender<Result<StartOutcome, Error>>>,
+}
+
+/// Commits one batch and tells everybody. `false` when the node is fenced.
+async fn commit_works(node: &Arc<Node>, works: Vec<Work>) -> bool {
+    let mut batch = Batch::default();
+    let mut waiting = Waiting { runs: Vec::new(), starts: Vec::new() };
+    for work in works {
+        match work {
+            Work::Run { commit, reply } => {
+                batch.runs.push(commit);
+                waiting.runs.push(reply);
+            }
+            Work::Start { run, reply } => {
+                batch.starts.push(run);
+                waiting.starts.push(reply);
+            }
+        }
+    }
+    match commit_for_sure(node, &batch).await {
+        Ok(outcome) => {
+            acknowledge(node, batch, waiting, outcome);
+            true
+        }
+        Err(Error::Fenced) => {
+            for reply in waiting.starts {
+                let _gone = reply.send(Err(Error::Fenced));
+            }
+            false
+        }
+        Err(refusal) => commit_one_by_one(node, batch, waiting, &refusal).await,
+    }
+}
+
+/// Repeats a commit until its outcome is known.
+async fn commit_for_sure(node: &Node, batch: &Batch) -> Result<BatchOutcome, Error> {
+    let mut pause = Duration::from_millis(5);
+    loop {
+        let error = match node.journal.commit(node.id, batch).await {
+            Ok(outcome) => return Ok(outcome),
+            Err(error) => error,
+        };
+        if !error.is_transient() {
+            return Err(error);
+        }
+        tracing::warn!(error = &error as &dyn std::error::Error, node = %node.id, "commit_failed");
+        if let Error::Unknown(_) = error {
+            if let Some(outcome) = resolve_unknown(node, batch).await? {
+                return Ok(outcome);
+            }
+        }
+        node.pause(&mut pause).await?;
+    }
+}
+
+/// Finds out whether a commit happened whose acknowledgement was lost.
+async fn resolve_unknown(node: &Node, batch: &Batch) -> Result<Option<BatchOutcome>, Error> {
+    let mut pause = Duration::from_millis(5);
+    loop {
+        match node.journal.was_committed(node.id, batch).await {
+            Ok(Some(true)) => return Ok(Some(assumed_outcome(batch))),
+            Ok(Some(false) | None) => return Ok(None),
+            Err(error) if error.is_transient() => node.pause(&mut pause).await?,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The outcome of a batch that is known to have happened, but whose answer was lost. What the
+/// answer would have told is looked up again: suspended runs look at their inbox, starts and
+/// children ask for the run they got.
+fn assumed_outcome(batch: &Batch) -> BatchOutcome {
+    BatchOutcome {
+        runs: vec![RunOutcome::Committed; batch.runs.len()],
+        starts: vec![StartOutcome::Started; batch.starts.len()],
+        ..BatchOutcome::default()
+    }
+}
+
+/// A batch that is refused for good is taken apart, so that only the guilty run suffers.
+async fn commit_one_by_one(node: &Arc<Node>, batch: Batch, waiting: Waiting, refusal: &Error) -> bool {
+    let is_single = batch.runs.len() + batch.starts.len() == 1;
+    let mut runs = batch.runs.into_iter().zip(waiting.runs);
+    let mut starts = batch.starts.into_iter().zip(waiting.starts);
+    if is_single {
+        tracing::error!(error = refusal as &dyn std::error::Error, node = %node.id, "commit_refused");
+        for (_, reply) in runs.by_ref() {
+            reply.send(Message::CommitRefused { reason: chain(refusal) });
+        }
+        for (_, reply) in starts.by_ref() {
+            let _gone = reply.send(Err(Error::Refused(chain(refusal).into())));
+        }
+        return true;
+    }
+    for (commit, reply) in runs {
+        if !Box::pin(commit_works(node, vec![Work::Run { commit, reply }])).await {
+            return false;
+        }
+    }
+    for (run, reply) in starts {
+        if !Box::pin(commit_works(node, vec![Work::Start { run, reply }])).await {
+            return false;
+        }
+    }
+    true
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        words.push_str(": ");
+        words.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    words
+}
+
+/// Tells everybody what came of a batch.
+fn acknowledge(node: &Arc<Node>, batch: Batch, waiting: Waiting, outcome: BatchOutcome) {
+    let mut rejected: HashMap<RunId, ()> = outcome.rejected_children.iter().map(|run| (*run, ())).collect();
+    let replies = batch.runs.into_iter().zip(waiting.runs).zip(outcome.runs);
+    for ((commit, reply), came_of_it) in replies {
+        let mut refused = Vec::new();
+        for child in commit.children {
+            if rejected.remove(&child.run).is_some() {
+                node.unplace(&child);
+                refused.push(child.run);
+            } else if came_of_it == RunOutcome::Lost {
+                node.unplace(&child);
+            } else {
+                node.placed(child);
+            }
+        }
+        if let crate::journal::Transition::Close(close) = commit.transition {
+            if let Some(next) = close.next {
+                node.placed(next);
+            }
+        }
+        reply.send(Message::Committed { outcome: came_of_it, rejected: refused });
+    }
+    for ((run, reply), came_of_it) in batch.starts.into_iter().zip(waiting.starts).zip(outcome.starts) {
+        match came_of_it {
+            StartOutcome::Started => node.placed(run),
+            StartOutcome::Existing { .. } => node.unplace(&run),
+        }
+        let _gone = reply.send(Ok(came_of_it));
+    }
+    node.woken(&outcome.woken);
+    node.closed_elsewhere_awaited(outcome.awaited);
+}

@@ -1,0 +1,248 @@
+//! The activities of a run: attempts under way, and the wait for the next one.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio::{sync::watch, task::AbortHandle};
+
+use super::{Driver, TimerKind, too_large};
+use crate::{
+    failure::Failure,
+    id::CommandId,
+    journal::{Attempt, MAX_PAYLOAD_BYTES},
+    replay::{ActivityOptions, Event, Fault},
+    worker::activity::AttemptTask,
+};
+
+/// The activities of one run.
+#[derive(Default)]
+pub(super) struct Activities {
+    open: HashMap<CommandId, OpenActivity>,
+    /// What the journal kept of activities that the code has not asked for again yet.
+    remembered: HashMap<CommandId, Attempt>,
+}
+
+/// An activity that was asked for and has not ended.
+struct OpenActivity {
+    name: Arc<str>,
+    input: Bytes,
+    options: Arc<ActivityOptions>,
+    state: Attempt,
+    /// Whether the journal has a row of its state.
+    is_stored: bool,
+    under_way: Option<UnderWay>,
+}
+
+/// An attempt that runs. Dropping it ends its task.
+struct UnderWay {
+    cancel: watch::Sender<bool>,
+    task: AbortHandle,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Activities {
+    pub(super) fn remember(&mut self, attempts: Vec<Attempt>) {
+        self.remembered.extend(attempts.into_iter().map(|attempt| (attempt.command, attempt)));
+    }
+
+    pub(super) fn running(&self) -> HashSet<CommandId> {
+        self.open.iter().filter(|(_, open)| open.under_way.is_some()).map(|(command, _)| *command).collect()
+    }
+
+    pub(super) fn any_running(&self) -> bool {
+        self.open.values().any(|open| open.under_way.is_some())
+    }
+
+    /// Tells every attempt to stop, and ends it.
+    pub(super) fn cancel_all(&mut self) {
+        for (_, open) in self.open.drain() {
+            if let Some(under_way) = &open.under_way {
+                under_way.cancel.send_replace(true);
+            }
+        }
+    }
+}
+
+impl Driver {
+    pub(super) fn start_activity(
+        &mut self,
+        command: CommandId,
+        name: Arc<str>,
+        input: Bytes,
+        options: Arc<ActivityOptions>,
+    ) {
+        if self.activities.open.contains_key(&command) {
+            // It goes on from before the run was rewound.
+            return;
+        }
+        let remembered = self.activities.remembered.remove(&command);
+        let is_stored = remembered.is_some();
+        let state = remembered.unwrap_or_else(|| Attempt {
+            command,
+            failed: 0,
+            next_at: None,
+            scheduled_at: self.node.clock.now(),
+            failure: Bytes::new(),
+            details: Bytes::new(),
+        });
+        let next_at = state.next_at;
+        let open = OpenActivity { name, input, options, state, is_stored, under_way: None };
+        self.activities.open.insert(command, open);
+        match next_at {
+            Some(at) if at > self.node.clock.now() => {
+                self.timers.insert((at, command, TimerKind::Retry));
+            }
+            _ => self.retry_activity(command),
+        }
+    }
+
+    /// Starts the next attempt.
+    pub(super) fn retry_activity(&mut self, command: CommandId) {
+        if self.is_draining {
+            return;
+        }
+        let now = self.node.clock.now();
+        let Some(open) = self.activities.open.get_mut(&command) else {
+            return;
+        };
+        let Some(factory) = self.node.registry.activity(&open.name) else {
+            let fault = Fault::Unregistered { what: "activity", name: Arc::clone(&open.name) };
+            self.park(fault.to_string());
+            return;
+        };
+        let (cancel, cancelled) = watch::channel(false);
+        let attempt = AttemptTask {
+            node: Arc::clone(&self.node),
+            run: self.claimed.run,
+            workflow_id: self.claimed.workflow_id.clone(),
+            command,
+            attempt: open.state.failed + 1,
+            details: open.state.details.clone(),
+            input: open.input.clone(),
+            timeouts: open.options.timeouts,
+            time_left: time_left(open, now),
+            factory: Arc::clone(factory),
+            cancelled,
+            mailbox: self.mailbox.clone(),
+        };
+        let task = tokio::spawn(attempt.run()).abort_handle();
+        open.under_way = Some(UnderWay { cancel, task });
+    }
+
+    pub(super) fn attempt_ended(&mut self, command: CommandId, result: Result<Bytes, Failure>) {
+        let Some(open) = self.activities.open.get_mut(&command) else {
+            return;
+        };
+        open.under_way = None;
+        let result = match result {
+            Ok(output) if output.len() > MAX_PAYLOAD_BYTES => Err(too_large(output.len())),
+            result => result,
+        };
+        match result {
+            Ok(output) => self.activity_closed(command, Ok(output)),
+            Err(failure) => self.attempt_failed(command, failure),
+        }
+    }
+
+    /// Plans the next attempt, or ends the activity.
+    pub(super) fn attempt_failed(&mut self, command: CommandId, failure: Failure) {
+        let now = self.node.clock.now();
+        let Some(open) = self.activities.open.get_mut(&command) else {
+            return;
+        };
+        open.under_way = None;
+        open.state.failed += 1;
+        let retry = &open.options.retry;
+        let interval = retry.interval_after(open.state.failed, fastrand::f64());
+        let next_at = now.checked_add(interval).unwrap_or(Timestamp::MAX);
+        let is_exhausted = open.options.at_most_once
+            || open.state.failed >= retry.max_attempts.max(1)
+            || deadline(open).is_some_and(|deadline| next_at >= deadline);
+        if failure.is_final || is_exhausted {
+            if open.options.park_when_exhausted && !failure.is_final {
+                let reason = format!("activity {:?} failed {} times: {failure}", open.name, open.state.failed);
+                if open.is_stored {
+                    self.outbox.settled_attempts.push(command);
+                }
+                self.park(Fault::Requested { reason }.to_string());
+                return;
+            }
+            self.activity_closed(command, Err(failure));
+            return;
+        }
+        tracing::debug!(run_id = %self.claimed.run, activity = %open.name, failed = open.state.failed,
+            failure = %failure, "attempt_failed");
+        open.state.failure = failure.encode();
+        open.state.next_at = Some(next_at);
+        open.is_stored = true;
+        let state = open.state.clone();
+        self.store(state);
+        self.timers.insert((next_at, command, TimerKind::Retry));
+    }
+
+    pub(super) fn progressed(&mut self, command: CommandId, details: Bytes) {
+        let Some(open) = self.activities.open.get_mut(&command) else {
+            return;
+        };
+        if details.len() > MAX_PAYLOAD_BYTES {
+            return;
+        }
+        open.state.details = details;
+        open.is_stored = true;
+        let state = open.state.clone();
+        self.store(state);
+    }
+
+    pub(super) fn abandon_activity(&mut self, command: CommandId) {
+        let Some(open) = self.activities.open.remove(&command) else {
+            return;
+        };
+        if open.is_stored {
+            self.outbox.settled_attempts.push(command);
+        }
+        if let Some(under_way) = &open.under_way {
+            under_way.cancel.send_replace(true);
+        }
+    }
+
+    pub(super) fn has_stored_attempt(&self, command: CommandId) -> bool {
+        self.activities.open.get(&command).is_some_and(|open| open.is_stored)
+    }
+
+    /// Forgets an activity whose record is made elsewhere; whether the journal has a row of it.
+    pub(super) fn settle_activity(&mut self, command: CommandId) -> bool {
+        self.activities.open.remove(&command).is_some_and(|open| open.is_stored)
+    }
+
+    fn activity_closed(&mut self, command: CommandId, result: Result<Bytes, Failure>) {
+        if self.settle_activity(command) {
+            self.outbox.attempts.retain(|attempt| attempt.command != command);
+            self.outbox.settled_attempts.push(command);
+        }
+        self.happened(Event::ActivityClosed { command, result });
+    }
+
+    fn store(&mut self, state: Attempt) {
+        self.outbox.attempts.retain(|attempt| attempt.command != state.command);
+        self.outbox.attempts.push(state);
+    }
+}
+
+fn deadline(open: &OpenActivity) -> Option<Timestamp> {
+    let limit = open.options.timeouts.schedule_to_close?;
+    open.state.scheduled_at.checked_add(limit).ok()
+}
+
+fn time_left(open: &OpenActivity, now: Timestamp) -> Option<Duration> {
+    deadline(open).map(|deadline| Duration::try_from(deadline.duration_since(now)).unwrap_or_default())
+}

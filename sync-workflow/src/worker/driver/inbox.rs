@@ -1,0 +1,138 @@
+//! What arrives for a run from outside: signals, cancel requests, the ends of children.
+
+use std::time::{Duration, Instant};
+
+use super::{Driver, Flow};
+use crate::{
+    failure::{Failure, FailureKind},
+    journal::{Closed, Inbox},
+    replay::Event,
+    status::RunStatus,
+    worker::settings::Settings,
+};
+
+/// How many signals are read at once.
+const SIGNALS: u32 = 100;
+
+/// What the run has taken into account of its inbox, and how long it has been idle.
+pub(super) struct Seen {
+    count: i64,
+    has_more: bool,
+    idle_since: Instant,
+    in_a_hurry: bool,
+}
+
+impl Seen {
+    pub(super) fn at(count: i64) -> Self {
+        Self { count, has_more: false, idle_since: Instant::now(), in_a_hurry: false }
+    }
+
+    pub(super) const fn count(&self) -> i64 {
+        self.count
+    }
+
+    /// Whether the last reading left signals behind.
+    pub(super) const fn has_more(&self) -> bool {
+        self.has_more
+    }
+
+    /// The run did something.
+    pub(super) fn touch(&mut self) {
+        self.idle_since = Instant::now();
+    }
+
+    /// The run should not stay in memory for comfort.
+    pub(super) const fn hurry(&mut self) {
+        self.in_a_hurry = true;
+    }
+
+    pub(super) fn until_eviction(&self, settings: &Settings) -> Duration {
+        if self.in_a_hurry {
+            return Duration::ZERO;
+        }
+        settings.evict_after.saturating_sub(self.idle_since.elapsed())
+    }
+
+    pub(super) fn is_eviction_due(&self, settings: &Settings) -> bool {
+        self.until_eviction(settings).is_zero()
+    }
+}
+
+impl Driver {
+    /// Reads the inbox and tells the execution what is new.
+    pub(super) async fn read_inbox(&mut self) -> Flow {
+        let mut pause = Duration::from_millis(10);
+        loop {
+            let children: Vec<_> = self.awaited_children.keys().copied().collect();
+            match self.node.journal.inbox(self.claimed.run, &children, SIGNALS).await {
+                Ok(inbox) => {
+                    if !self.take_inbox(inbox) {
+                        return Flow::Continue;
+                    }
+                }
+                Err(error) if error.is_transient() => {
+                    if self.node.pause(&mut pause).await.is_err() {
+                        return Flow::Stop;
+                    }
+                }
+                Err(error) => {
+                    self.park(format!("the inbox cannot be read: {error}"));
+                    return Flow::Continue;
+                }
+            }
+        }
+    }
+
+    /// `true` when a child has gone on in another run, which must be asked for in its turn.
+    fn take_inbox(&mut self, inbox: Inbox) -> bool {
+        self.inbox.count = inbox.count;
+        self.inbox.has_more = inbox.signals.len() >= SIGNALS as usize;
+        self.inbox.touch();
+        if inbox.cancel_requested {
+            self.happened(Event::CancelRequested);
+        }
+        let mut has_moved = false;
+        for outcome in inbox.children {
+            let Some(child) = self.awaited_children.remove(&outcome.child) else {
+                continue;
+            };
+            let result = match &outcome.closed {
+                Some(Closed { status: RunStatus::ContinuedAsNew, next: Some(next), .. }) => {
+                    self.awaited_children.insert(*next, child);
+                    has_moved = true;
+                    continue;
+                }
+                Some(closed) => child_result(closed),
+                None => Err(rejected_child()),
+            };
+            self.happened(Event::ChildClosed { child, result });
+        }
+        for signal in inbox.signals {
+            let (sequence, name, payload) = (signal.sequence, signal.name, signal.payload);
+            self.happened(Event::SignalArrived { sequence, name, payload });
+        }
+        has_moved
+    }
+}
+
+/// What a parent is told of a child that could not be started.
+pub(super) fn rejected_child() -> Failure {
+    Failure::of_kind(FailureKind::Rejected, "a run of this workflow id exists").into_final()
+}
+
+/// What a parent is told of a child's end.
+pub(super) fn child_result(closed: &Closed) -> Result<bytes::Bytes, Failure> {
+    match closed.status {
+        RunStatus::Completed => Ok(closed.payload.clone()),
+        RunStatus::Terminated => {
+            let reason = Failure::decode(&closed.payload).message;
+            Err(Failure::of_kind(FailureKind::Terminated, reason).into_final())
+        }
+        RunStatus::Cancelled => Err(Failure::cancelled()),
+        RunStatus::Failed
+        | RunStatus::ContinuedAsNew
+        | RunStatus::Pending
+        | RunStatus::Running
+        | RunStatus::Parked => Err(Failure::decode(&closed.payload)),
+    }
+}

@@ -1,0 +1,269 @@
+//! Transactional steps: the user's SQL and the record of the step in one commit.
+//!
+//! A step's record takes the run's next position. So the step waits until every earlier record is
+//! durable, and while it commits, nothing else may append: events are deferred.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    panic::AssertUnwindSafe,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use tokio::task::AbortHandle;
+
+use super::{Driver, Flow, TimerKind, too_large};
+use crate::{
+    context::{BoxedBody, Tx},
+    failure::Failure,
+    id::CommandId,
+    journal::{self, Journal, MAX_PAYLOAD_BYTES, OpenTransaction, TransactionCommit},
+    record::{Record, RecordKind},
+    replay::{Action, Event, TransactionBody},
+    worker::mailbox::Message,
+};
+
+/// How often a step that stands in another transaction's way is tried before it fails.
+const MAX_CONTENDED: u32 = 20;
+
+/// The transactional steps of one run.
+#[derive(Default)]
+pub(super) struct Steps {
+    running: HashMap<CommandId, AbortOnDrop>,
+    ready: VecDeque<ReadyStep>,
+    committing: bool,
+    deferred: Vec<Event>,
+    contended: HashMap<CommandId, u32>,
+    wants_rewind: bool,
+}
+
+/// A step whose code is done and whose transaction is open.
+struct ReadyStep {
+    command: CommandId,
+    payload: Bytes,
+    transaction: OpenTransaction,
+}
+
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Steps {
+    pub(super) fn ready(&mut self, command: CommandId, payload: Bytes, transaction: OpenTransaction) {
+        self.running.remove(&command);
+        self.ready.push_back(ReadyStep { command, payload, transaction });
+    }
+
+    pub(super) const fn is_committing(&self) -> bool {
+        self.committing
+    }
+
+    pub(super) fn defer(&mut self, event: Event) {
+        self.deferred.push(event);
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.running.is_empty()
+            && self.ready.is_empty()
+            && !self.committing
+            && !self.wants_rewind
+            && self.deferred.is_empty()
+    }
+
+    /// Whether the step's code runs, or is done and waits for its commit.
+    fn is_under_way(&self, command: CommandId) -> bool {
+        self.running.contains_key(&command) || self.ready.iter().any(|step| step.command == command)
+    }
+
+    /// Rolls a step back, unless its commit is under way.
+    pub(super) fn abandon(&mut self, command: CommandId) {
+        self.running.remove(&command);
+        self.ready.retain(|step| step.command != command);
+    }
+
+    pub(super) fn abandon_all(&mut self) {
+        self.running.clear();
+        self.ready.clear();
+    }
+}
+
+impl Driver {
+    pub(super) fn start_step(&mut self, command: CommandId, body: TransactionBody) {
+        if self.is_draining || self.steps.is_under_way(command) {
+            return;
+        }
+        let Some(body) = body.into_inner::<BoxedBody>() else {
+            return;
+        };
+        let journal = Arc::clone(&self.node.journal);
+        let mailbox = self.mailbox.clone();
+        let pause = Duration::from_millis(2_u64 << self.steps.contended.get(&command).copied().unwrap_or(0).min(8));
+        let is_repeated = self.steps.contended.contains_key(&command);
+        let task = tokio::spawn(async move {
+            if is_repeated {
+                tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+            }
+            let message = match run_body(&*journal, body).await {
+                Ok((payload, transaction)) => Message::StepReady { command, payload, transaction },
+                Err(failure) => Message::StepFailed { command, failure },
+            };
+            mailbox.send(message);
+        });
+        self.steps.running.insert(command, AbortOnDrop(task.abort_handle()));
+    }
+
+    /// Commits the next step that is ready, once every earlier record is durable.
+    pub(super) fn commit_next_step(&mut self) {
+        if self.in_flight.is_some() || !self.outbox.is_empty() || self.steps.committing || self.ending.is_some() {
+            return;
+        }
+        while let Some(step) = self.steps.ready.pop_front() {
+            let record =
+                self.execution.as_ref().and_then(|execution| execution.step_record(step.command, step.payload));
+            let Some(record) = record else {
+                // Nobody waits for it any more: dropping the transaction rolls it back.
+                self.settle_activity(step.command);
+                continue;
+            };
+            if record.payload.len() > MAX_PAYLOAD_BYTES {
+                let (command, failure) = (step.command, too_large(record.payload.len()));
+                self.mailbox.send(Message::StepFailed { command, failure });
+                continue;
+            }
+            self.steps.committing = true;
+            self.spawn_commit(step.transaction, record);
+            return;
+        }
+    }
+
+    fn spawn_commit(&self, transaction: OpenTransaction, record: Record) {
+        let settled_attempt = self.has_stored_attempt(record.command).then_some(record.command);
+        let commit = TransactionCommit { node: self.node.id, run: self.claimed.run, record, settled_attempt };
+        let journal = Arc::clone(&self.node.journal);
+        let mailbox = self.mailbox.clone();
+        // A task of its own: the commit runs to its end even if the driver goes away.
+        tokio::spawn(async move {
+            let result = journal.commit_step(transaction, &commit).await;
+            mailbox.send(Message::StepCommitted { record: commit.record, result });
+        });
+    }
+
+    pub(super) async fn step_committed(&mut self, record: Record, result: journal::Result<()>) -> Flow {
+        self.steps.committing = false;
+        let command = record.command;
+        match result {
+            Ok(()) => {
+                self.durable = record.position.next();
+                self.steps.contended.remove(&command);
+                self.settle_activity(command);
+                self.happened(Event::TransactionCommitted { record });
+                self.replay_deferred();
+                self.perform_ungated();
+                self.commit_next_step();
+                Flow::Continue
+            }
+            Err(journal::Error::Fenced | journal::Error::RunLost { .. }) => Flow::Stop,
+            // Whether it happened is in the journal, and nowhere else.
+            Err(journal::Error::Unknown(_)) => self.rewind().await,
+            Err(error) if record.kind == RecordKind::ActivityCompleted => {
+                self.replay_deferred();
+                self.attempt_failed(command, Failure::from_error(&error));
+                Flow::Continue
+            }
+            Err(error) => {
+                let mut failure = Failure::from_error(&error);
+                failure.is_contended = error.is_transient();
+                self.step_failed(command, failure).await
+            }
+        }
+    }
+
+    /// A step's code failed, or its commit was refused; nothing of it remains.
+    pub(super) async fn step_failed(&mut self, command: CommandId, failure: Failure) -> Flow {
+        self.steps.running.remove(&command);
+        if failure.is_contended {
+            let tries = self.steps.contended.entry(command).or_default();
+            *tries += 1;
+            if *tries < MAX_CONTENDED {
+                // The step's code can run once: the replay makes it anew.
+                return self.rewind().await;
+            }
+        }
+        self.steps.contended.remove(&command);
+        self.happened(Event::TransactionFailed { command, failure });
+        self.replay_deferred();
+        Flow::Continue
+    }
+
+    /// Drops the code and lets it catch up with the journal again, on this node.
+    async fn rewind(&mut self) -> Flow {
+        if self.ending.is_some() || self.in_flight.is_some() || !self.outbox.is_empty() {
+            // Later: what is under way must be durable before the journal is read.
+            self.steps.wants_rewind = true;
+            return Flow::Continue;
+        }
+        self.steps.wants_rewind = false;
+        self.execution = None;
+        self.gated.clear();
+        self.timers.retain(|(_, _, kind)| *kind == TimerKind::Retry);
+        match self.load().await {
+            Ok((records, attempts)) => {
+                self.replay(records, attempts);
+                let closed: Vec<_> = self.steps.deferred.iter().filter_map(closed_activity).collect();
+                self.gated.retain(|(_, action)| match action {
+                    Action::StartActivity { command, .. } => !closed.contains(command),
+                    _ => true,
+                });
+                self.replay_deferred();
+                Flow::Continue
+            }
+            Err(flow) => flow,
+        }
+    }
+
+    /// Rewinds the run if that had to wait for a commit.
+    pub(super) async fn rewind_if_wanted(&mut self) -> Flow {
+        if self.steps.wants_rewind { self.rewind().await } else { Flow::Continue }
+    }
+
+    fn replay_deferred(&mut self) {
+        for event in std::mem::take(&mut self.steps.deferred) {
+            self.happened(event);
+        }
+    }
+}
+
+fn closed_activity(event: &Event) -> Option<CommandId> {
+    match event {
+        Event::ActivityClosed { command, .. } => Some(*command),
+        Event::TransactionFailed { .. }
+        | Event::TransactionCommitted { .. }
+        | Event::TimerFired { .. }
+        | Event::SignalArrived { .. }
+        | Event::ChildClosed { .. }
+        | Event::CancelRequested => None,
+    }
+}
+
+/// Opens a transaction, runs the code of a step in it, and takes the transaction back.
+async fn run_body(journal: &dyn Journal, body: BoxedBody) -> Result<(Bytes, OpenTransaction), Failure> {
+    let transaction = journal.begin().await.map_err(|error| {
+        let mut failure = Failure::from_error(&error);
+        failure.is_contended = error.is_transient();
+        failure
+    })?;
+    let (tx, slot) = Tx::new(transaction);
+    let work = AssertUnwindSafe(async move { body(tx).await }).catch_unwind();
+    let payload = work.await.unwrap_or_else(|panic| Err(Failure::from_panic(&*panic)))?;
+    let transaction = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+    match transaction {
+        Some(transaction) => Ok((payload, transaction)),
+        None => Err(Failure::final_error("the step kept its transaction")),
+    }
+}

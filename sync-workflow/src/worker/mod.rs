@@ -1,0 +1,401 @@
+//! The worker: claims runs, drives them, runs their activities.
+//!
+//! ```text
+//!   dispatcher ──claims──▶ driver (one task per run) ──records──▶ committer ──one commit──▶ journal
+//!                            │      ▲
+//!                            ▼      │ results
+//!                          activities (a task each)          heartbeat (a thread of its own)
+//! ```
+
+mod activity;
+mod clock;
+mod committer;
+mod dispatcher;
+mod driver;
+mod error;
+mod lease;
+mod mailbox;
+mod node;
+mod notifier;
+mod registry;
+mod settings;
+mod watchers;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::{JoinHandle, JoinSet},
+};
+use uuid::Uuid;
+
+pub use activity::ActivityContext;
+pub use error::Error;
+pub use registry::{IntoActivity, IntoWorkflow};
+pub(crate) use committer::Work;
+pub(crate) use node::Node;
+pub(crate) use watchers::{Ended, Watchers};
+
+use self::{
+    clock::DatabaseClock,
+    committer::CommitQueue,
+    lease::Heartbeat,
+    mailbox::Message,
+    node::NodeParts,
+    notifier::Notifier,
+    registry::{Factory, Registry},
+    settings::Settings,
+};
+use crate::{
+    client::Client,
+    id::NodeId,
+    journal::{self, Journal},
+};
+
+/// Runs workflows and activities for a journal, until it is shut down.
+///
+/// A worker that is fenced (it could not renew its lease in time, or was declared dead) starts
+/// again by itself as a new node.
+///
+/// # Example
+///
+/// ```
+/// use sync_workflow::{Context, Failure, Worker};
+///
+/// async fn greet(name: String) -> Result<String, Failure> {
+///     Ok(format!("hello, {name}"))
+/// }
+///
+/// async fn hello(ctx: Context, name: String) -> Result<String, Failure> {
+///     Ok(ctx.activity(greet, name).await?)
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let worker = Worker::builder().workflow(hello).activity(greet).start("memory:").await?;
+/// let greeting = worker.client().start(hello, "hello-1", "world".into()).await?.result().await?;
+/// assert_eq!(greeting, "hello, world");
+/// worker.shutdown().await;
+/// # Ok(()) }
+/// ```
+pub struct Worker {
+    client: Client,
+    current: watch::Receiver<Option<Arc<Node>>>,
+    stop: mpsc::Sender<()>,
+    supervisor: JoinHandle<()>,
+}
+
+/// Builds a [`Worker`].
+#[derive(Default)]
+pub struct WorkerBuilder {
+    registry: Registry,
+    settings: Settings,
+    error: Option<Error>,
+}
+
+impl Worker {
+    /// Begins to build a worker.
+    #[must_use]
+    pub fn builder() -> WorkerBuilder {
+        WorkerBuilder::default()
+    }
+
+    /// A client whose starts go through this worker's committer, and whose runs begin here at once.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// How many runs are in memory.
+    #[must_use]
+    pub fn resident_runs(&self) -> usize {
+        self.current.borrow().as_ref().map_or(0, |node| node.resident_count())
+    }
+
+    /// Stops: claims nothing more, lets running activities end for a while, gives every run back
+    /// without counting an attempt, and ends the lease.
+    ///
+    /// Dropping a worker instead leaves its runs to the end of its lease.
+    pub async fn shutdown(self) {
+        let _already_stopped = self.stop.send(()).await;
+        if let Err(error) = self.supervisor.await {
+            tracing::error!(error = &error as &dyn std::error::Error, "worker_panicked");
+        }
+    }
+
+    /// Runs until the process is told to stop (SIGTERM or SIGINT), then shuts down.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's error when signals cannot be received.
+    pub async fn run_until_terminated(self) -> std::io::Result<()> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        self.shutdown().await;
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").field("resident_runs", &self.resident_runs()).finish_non_exhaustive()
+    }
+}
+
+impl WorkerBuilder {
+    /// Registers a workflow under its own name.
+    #[must_use]
+    pub fn workflow<M, W: IntoWorkflow<M>>(self, workflow: W) -> Self {
+        let name = workflow.default_name();
+        self.workflow_named(name, workflow)
+    }
+
+    /// Registers a workflow under another name.
+    #[must_use]
+    pub fn workflow_named<M, W: IntoWorkflow<M>>(mut self, name: &str, workflow: W) -> Self {
+        let Factory(factory) = workflow.into_factory();
+        let added = self.registry.add_workflow(name, factory);
+        self.note(added);
+        self
+    }
+
+    /// Registers an activity under its own name.
+    #[must_use]
+    pub fn activity<M, A: IntoActivity<M>>(self, activity: A) -> Self {
+        let name = activity.default_name();
+        self.activity_named(name, activity)
+    }
+
+    /// Registers an activity under another name.
+    #[must_use]
+    pub fn activity_named<M, A: IntoActivity<M>>(mut self, name: &str, activity: A) -> Self {
+        let Factory(factory) = activity.into_factory();
+        let added = self.registry.add_activity(name, factory);
+        self.note(added);
+        self
+    }
+
+    /// Serves another queue than `default`.
+    #[must_use]
+    pub fn queue(mut self, queue: &str) -> Self {
+        self.settings.queue = queue.into();
+        self
+    }
+
+    /// How long the worker may be silent before its runs go to others; 15 s if not set. Shorter
+    /// takes over sooner and tolerates shorter pauses.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.settings.lease = lease;
+        self
+    }
+
+    /// How many runs are in memory at most; 2,048 if not set.
+    #[must_use]
+    pub fn max_resident_runs(mut self, runs: usize) -> Self {
+        self.settings.max_resident_runs = runs;
+        self
+    }
+
+    /// How many activities run at once at most; 256 if not set.
+    #[must_use]
+    pub fn activity_slots(mut self, slots: usize) -> Self {
+        self.settings.activity_slots = slots;
+        self
+    }
+
+    /// How long a run that only waits stays in memory; 1 s if not set.
+    #[must_use]
+    pub fn evict_after(mut self, idle: Duration) -> Self {
+        self.settings.evict_after = idle;
+        self
+    }
+
+    /// How often to look for work that no hint announced; 5 s if not set.
+    #[must_use]
+    pub fn poll_interval(mut self, interval: Duration) -> Self {
+        self.settings.poll_interval = interval;
+        self
+    }
+
+    /// How many claims in a row without progress park a run; 10 if not set.
+    #[must_use]
+    pub fn max_claims(mut self, claims: u32) -> Self {
+        self.settings.max_claims = claims;
+        self
+    }
+
+    /// How long running activities may take to end at a shutdown; 10 s if not set.
+    #[must_use]
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.drain_timeout = timeout;
+        self
+    }
+
+    /// Opens the journal at a URL (see [`journal::connect`]) and starts the worker.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] for a name that is registered twice or missing, a setting that makes no sense, or
+    /// a journal that cannot be opened.
+    pub async fn start(self, url: &str) -> Result<Worker, Error> {
+        let journal = journal::connect(url).await?;
+        self.start_on(journal).await
+    }
+
+    /// Starts the worker on an open journal.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub async fn start_on(mut self, journal: Arc<dyn Journal>) -> Result<Worker, Error> {
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
+        self.settings.check()?;
+        let shared = Shared {
+            journal: Arc::clone(&journal),
+            registry: Arc::new(self.registry),
+            settings: Arc::new(self.settings),
+            watchers: Arc::default(),
+        };
+        let (publish, current) = watch::channel(None);
+        let incarnation = Incarnation::start(&shared).await?;
+        publish.send_replace(Some(Arc::clone(&incarnation.node)));
+        let client = Client::of_worker(journal, current.clone(), Arc::clone(&shared.watchers));
+        let (stop, stopped) = mpsc::channel(1);
+        let supervisor = tokio::spawn(supervise(shared, incarnation, publish, stopped));
+        Ok(Worker { client, current, stop, supervisor })
+    }
+
+    fn note(&mut self, result: Result<(), Error>) {
+        if let Err(error) = result {
+            self.error.get_or_insert(error);
+        }
+    }
+}
+
+impl std::fmt::Debug for WorkerBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WorkerBuilder").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// What outlives an incarnation.
+struct Shared {
+    journal: Arc<dyn Journal>,
+    registry: Arc<Registry>,
+    settings: Arc<Settings>,
+    watchers: Arc<Watchers>,
+}
+
+/// A node with its tasks.
+struct Incarnation {
+    node: Arc<Node>,
+    heartbeat: Heartbeat,
+    tasks: JoinSet<()>,
+}
+
+impl Incarnation {
+    async fn start(shared: &Shared) -> Result<Self, Error> {
+        let id = NodeId::from_uuid(Uuid::new_v4());
+        let enlisted = Instant::now();
+        let now = shared.journal.enlist(id, shared.settings.lease).await?;
+        let (commits, to_commit) = CommitQueue::new();
+        let (notifier, hints) = Notifier::new();
+        let node = Node::new(NodeParts {
+            id,
+            journal: Arc::clone(&shared.journal),
+            clock: DatabaseClock::new(enlisted, now),
+            registry: Arc::clone(&shared.registry),
+            settings: Arc::clone(&shared.settings),
+            commits,
+            watchers: Arc::clone(&shared.watchers),
+            notifier,
+        });
+        let heartbeat = Heartbeat::start(Arc::clone(&node), enlisted).map_err(Error::Heartbeat)?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(committer::run(Arc::clone(&node), to_commit));
+        tasks.spawn(notifier::run(Arc::clone(&shared.journal), hints));
+        tasks.spawn(dispatcher::run(Arc::clone(&node)));
+        tasks.spawn(dispatcher::listen(Arc::clone(&node)));
+        tracing::info!(node = %id, queue = %shared.settings.queue, "node_enlisted");
+        Ok(Self { node, heartbeat, tasks })
+    }
+
+    /// Gives every run back and ends the lease.
+    async fn drain(mut self) {
+        self.node.start_draining();
+        let drained = tokio::time::timeout(self.node.settings.drain_timeout, empty(&self.node)).await;
+        if drained.is_err() {
+            self.node.tell_all(|| Message::DrainNow);
+            let _in_time = tokio::time::timeout(self.node.settings.lease, empty(&self.node)).await;
+        }
+        if let Err(error) = self.node.journal.retire(self.node.id).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, node = %self.node.id, "retire_failed");
+        }
+        self.node.fence();
+        self.tasks.shutdown().await;
+        self.heartbeat.stop().await;
+    }
+
+    /// Ends the tasks of a fenced node.
+    async fn bury(mut self) {
+        self.tasks.shutdown().await;
+        self.heartbeat.stop().await;
+        let _in_time = tokio::time::timeout(Duration::from_secs(5), empty(&self.node)).await;
+    }
+}
+
+/// Completes when no run is in memory.
+async fn empty(node: &Node) {
+    loop {
+        let departed = node.departed.notified();
+        if node.resident_count() == 0 {
+            return;
+        }
+        // A departure between the count and the wait is not missed: the wait was registered first.
+        let _look_again = tokio::time::timeout(Duration::from_millis(100), departed).await;
+    }
+}
+
+/// Starts a new incarnation whenever one is fenced, until told to stop.
+async fn supervise(
+    shared: Shared,
+    mut incarnation: Incarnation,
+    publish: watch::Sender<Option<Arc<Node>>>,
+    mut stopped: mpsc::Receiver<()>,
+) {
+    loop {
+        tokio::select! {
+            _ = stopped.recv() => {
+                incarnation.drain().await;
+                publish.send_replace(None);
+                return;
+            }
+            () = incarnation.node.fenced() => {}
+        }
+        publish.send_replace(None);
+        incarnation.bury().await;
+        let mut pause = Duration::from_millis(100);
+        incarnation = loop {
+            match Incarnation::start(&shared).await {
+                Ok(incarnation) => break incarnation,
+                Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "enlisting_failed"),
+            }
+            tokio::select! {
+                _ = stopped.recv() => return,
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(5)),
+            }
+        };
+        publish.send_replace(Some(Arc::clone(&incarnation.node)));
+    }
+}

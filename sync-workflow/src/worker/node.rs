@@ -1,0 +1,280 @@
+//! The node: one incarnation of a worker, from its enlisting to its end.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+
+use super::{
+    clock::DatabaseClock,
+    committer::CommitQueue,
+    driver::{Driver, Origin},
+    mailbox::{Mailbox, Message},
+    notifier::Notifier,
+    registry::Registry,
+    settings::Settings,
+    watchers::Watchers,
+};
+use crate::{
+    id::{NodeId, RunId},
+    journal::{ClaimedRun, Error, Hint, Journal, NewRun, Placement, WokenRun},
+};
+
+/// What the tasks of a node share.
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) clock: DatabaseClock,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) commits: CommitQueue,
+    pub(crate) activity_slots: Arc<Semaphore>,
+    pub(crate) watchers: Arc<Watchers>,
+    pub(crate) notifier: Notifier,
+    /// Wakes the dispatcher: there may be runs to claim.
+    pub(crate) dispatch: Notify,
+    /// Told whenever a run leaves.
+    pub(crate) departed: Notify,
+    places: Arc<Semaphore>,
+    /// The runs in memory.
+    residents: Mutex<HashMap<RunId, Mailbox>>,
+    /// Places kept for runs whose start is being committed.
+    kept_places: Mutex<HashMap<RunId, OwnedSemaphorePermit>>,
+    is_fenced: watch::Sender<bool>,
+    is_draining: AtomicBool,
+}
+
+/// What a new node is made of.
+pub(crate) struct NodeParts {
+    pub(crate) id: NodeId,
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) clock: DatabaseClock,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) commits: CommitQueue,
+    pub(crate) watchers: Arc<Watchers>,
+    pub(crate) notifier: Notifier,
+}
+
+impl Node {
+    pub(crate) fn new(parts: NodeParts) -> Arc<Self> {
+        Arc::new(Self {
+            activity_slots: Arc::new(Semaphore::new(parts.settings.activity_slots)),
+            places: Arc::new(Semaphore::new(parts.settings.max_resident_runs)),
+            id: parts.id,
+            journal: parts.journal,
+            clock: parts.clock,
+            registry: parts.registry,
+            settings: parts.settings,
+            commits: parts.commits,
+            watchers: parts.watchers,
+            notifier: parts.notifier,
+            dispatch: Notify::new(),
+            departed: Notify::new(),
+            residents: Mutex::default(),
+            kept_places: Mutex::default(),
+            is_fenced: watch::channel(false).0,
+            is_draining: AtomicBool::new(false),
+        })
+    }
+
+    /// Keeps a place for a new run, if this node can run it and has room: it is then born here.
+    pub(crate) fn place(&self, run: &mut NewRun) {
+        let is_ours = run.placement == Placement::Anywhere
+            && !self.is_draining()
+            && run.queue == self.settings.queue
+            && self.registry.workflow(&run.workflow).is_some();
+        if !is_ours {
+            return;
+        }
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            lock(&self.kept_places).insert(run.run, place);
+            run.placement = Placement::Here;
+        }
+    }
+
+    /// A run for which a place was kept was not started.
+    pub(crate) fn unplace(&self, run: &NewRun) {
+        lock(&self.kept_places).remove(&run.run);
+    }
+
+    /// A run was started: drives it if it was born here, tells the others if not.
+    pub(crate) fn placed(self: &Arc<Self>, run: NewRun) {
+        let place = lock(&self.kept_places).remove(&run.run);
+        match (run.placement, place) {
+            (Placement::Here, Some(place)) => {
+                let claimed = ClaimedRun {
+                    run: run.run,
+                    chain: run.chain,
+                    workflow_id: run.workflow_id.clone(),
+                    workflow: Arc::clone(&run.workflow),
+                    queue: Arc::clone(&run.queue),
+                    parent: run.parent,
+                    inbox: 0,
+                    attempts: 1,
+                };
+                self.drive(claimed, Origin::Born(run), place);
+            }
+            (Placement::Here, None) => {}
+            (Placement::Anywhere, _) => {
+                self.dispatch.notify_one();
+                self.notifier.hint(Hint::Ready(run.queue));
+            }
+            (Placement::NotBefore(_), _) => self.dispatch.notify_one(),
+        }
+    }
+
+    pub(crate) fn has_place_kept(&self, run: RunId) -> bool {
+        lock(&self.kept_places).contains_key(&run)
+    }
+
+    /// Room for this many more runs.
+    pub(crate) fn room(&self) -> usize {
+        self.places.available_permits()
+    }
+
+    /// Drives a run that this node claimed.
+    pub(crate) fn adopt(self: &Arc<Self>, claimed: ClaimedRun) {
+        // The dispatcher claims no more than there is room for; a run that found no room is
+        // adopted by the next look at what this node owns.
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            self.drive(claimed, Origin::Claimed, place);
+        }
+    }
+
+    fn drive(self: &Arc<Self>, claimed: ClaimedRun, origin: Origin, place: OwnedSemaphorePermit) {
+        let (mailbox, messages) = Mailbox::new();
+        {
+            let mut residents = lock(&self.residents);
+            if residents.contains_key(&claimed.run) {
+                return;
+            }
+            residents.insert(claimed.run, mailbox.clone());
+        }
+        if *self.is_fenced.borrow() {
+            mailbox.send(Message::Fenced);
+        } else if self.is_draining() {
+            mailbox.send(Message::Drain);
+        }
+        let driver = Driver::new(Arc::clone(self), claimed, mailbox, place);
+        tokio::spawn(driver.run(origin, messages));
+    }
+
+    /// A run has left memory.
+    pub(crate) fn depart(&self, run: RunId) {
+        lock(&self.residents).remove(&run);
+        self.departed.notify_waiters();
+        self.dispatch.notify_one();
+    }
+
+    /// Tells the driver of a run something, if the run is in memory here.
+    pub(crate) fn tell(&self, run: RunId, message: Message) -> bool {
+        let mailbox = lock(&self.residents).get(&run).cloned();
+        match mailbox {
+            Some(mailbox) => {
+                mailbox.send(message);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Something arrived for a run that this node holds.
+    pub(crate) fn tell_arrived(&self, run: RunId) {
+        self.tell(run, Message::Arrived);
+    }
+
+    pub(crate) fn is_resident(&self, run: RunId) -> bool {
+        lock(&self.residents).contains_key(&run)
+    }
+
+    pub(crate) fn resident_count(&self) -> usize {
+        lock(&self.residents).len()
+    }
+
+    /// Tells every driver something.
+    pub(crate) fn tell_all(&self, message: impl Fn() -> Message) {
+        let mailboxes: Vec<_> = lock(&self.residents).values().cloned().collect();
+        for mailbox in mailboxes {
+            mailbox.send(message());
+        }
+    }
+
+    /// The inboxes of these runs were moved by a commit of this node.
+    pub(crate) fn woken(&self, woken: &[WokenRun]) {
+        for WokenRun { run, node } in woken {
+            match node {
+                // Its driver is told directly, or finds out when it would suspend.
+                Some(node) if *node == self.id => {}
+                Some(node) => self.notifier.hint(Hint::Arrived { node: *node, run: *run }),
+                None => {
+                    self.dispatch.notify_one();
+                    if self.room() == 0 {
+                        self.notifier.hint(Hint::Ready(Arc::clone(&self.settings.queue)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Clients of other processes await these runs.
+    pub(crate) fn closed_elsewhere_awaited(&self, runs: Vec<RunId>) {
+        for run in runs {
+            self.notifier.hint(Hint::Closed(run));
+        }
+    }
+
+    /// The node was declared dead, or could not renew its lease in time: nothing that it holds may
+    /// go on.
+    pub(crate) fn fence(&self) {
+        if !self.is_fenced.send_replace(true) {
+            tracing::warn!(node = %self.id, "node_fenced");
+            self.tell_all(|| Message::Fenced);
+        }
+    }
+
+    pub(crate) fn is_fenced(&self) -> bool {
+        *self.is_fenced.borrow()
+    }
+
+    /// Completes when the node is fenced.
+    pub(crate) async fn fenced(&self) {
+        let mut fenced = self.is_fenced.subscribe();
+        // The sender lives as long as the node.
+        let _alive = fenced.wait_for(|is_fenced| *is_fenced).await;
+    }
+
+    pub(crate) fn start_draining(&self) {
+        self.is_draining.store(true, Ordering::SeqCst);
+        self.tell_all(|| Message::Drain);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::SeqCst)
+    }
+
+    /// Waits before an operation is repeated, longer each time.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Fenced`] when the node ends meanwhile.
+    pub(crate) async fn pause(&self, pause: &mut Duration) -> Result<(), Error> {
+        const LONGEST: Duration = Duration::from_secs(1);
+        let jittered = pause.mul_f64(0.5 + fastrand::f64());
+        *pause = (*pause * 2).min(LONGEST);
+        tokio::select! {
+            () = self.fenced() => Err(Error::Fenced),
+            () = tokio::time::sleep(jittered) => Ok(()),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

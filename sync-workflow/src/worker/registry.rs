@@ -1,0 +1,194 @@
+//! What a worker can run: workflows and activities by name, their types erased.
+
+use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc};
+
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{activity::ActivityContext, error::Error};
+use crate::{
+    context::{Activity, Context, Workflow, function_name},
+    failure::{ErrorValue, Failure},
+    payload,
+    replay::{BodyFuture, Fault},
+};
+
+/// Makes the future of a run from its context and encoded input.
+pub(crate) type WorkflowFactory = Arc<dyn Fn(Context, &[u8]) -> Result<BodyFuture, Fault> + Send + Sync>;
+
+/// Makes the future of one attempt from its context and encoded input.
+pub(crate) type ActivityFactory =
+    Arc<dyn Fn(ActivityContext, Bytes) -> Pin<Box<dyn Future<Output = Result<Bytes, Failure>> + Send>> + Send + Sync>;
+
+/// The names that a worker knows.
+#[derive(Default)]
+pub(crate) struct Registry {
+    workflows: HashMap<Arc<str>, WorkflowFactory>,
+    activities: HashMap<Arc<str>, ActivityFactory>,
+}
+
+impl Registry {
+    pub(crate) fn add_workflow(&mut self, name: &str, factory: WorkflowFactory) -> Result<(), Error> {
+        add(&mut self.workflows, "workflow", name, factory)
+    }
+
+    pub(crate) fn add_activity(&mut self, name: &str, factory: ActivityFactory) -> Result<(), Error> {
+        add(&mut self.activities, "activity", name, factory)
+    }
+
+    pub(crate) fn workflow(&self, name: &str) -> Option<&WorkflowFactory> {
+        self.workflows.get(name)
+    }
+
+    pub(crate) fn activity(&self, name: &str) -> Option<&ActivityFactory> {
+        self.activities.get(name)
+    }
+
+    pub(crate) fn workflow_names(&self) -> Vec<Arc<str>> {
+        let mut names: Vec<_> = self.workflows.keys().cloned().collect();
+        names.sort_unstable();
+        names
+    }
+}
+
+fn add<T>(known: &mut HashMap<Arc<str>, T>, what: &'static str, name: &str, factory: T) -> Result<(), Error> {
+    if name.is_empty() {
+        return Err(Error::Unnamed { what });
+    }
+    if known.insert(name.into(), factory).is_some() {
+        return Err(Error::DuplicateName { what, name: name.into() });
+    }
+    Ok(())
+}
+
+/// What a worker can register as a workflow: an async function of a [`Context`] and one input, or a
+/// [`Workflow`]. `Marker` tells the shapes apart and is always inferred.
+pub trait IntoWorkflow<Marker> {
+    /// The name that it is registered under, unless another is given.
+    fn default_name(&self) -> &'static str;
+    /// Erases its types.
+    #[doc(hidden)]
+    fn into_factory(self) -> Factory<WorkflowFactory>;
+}
+
+/// What a worker can register as an activity: an async function of one input, with or without an
+/// [`ActivityContext`] before it, or an [`Activity`]. `Marker` tells the shapes apart and is always
+/// inferred.
+pub trait IntoActivity<Marker> {
+    /// The name that it is registered under, unless another is given.
+    fn default_name(&self) -> &'static str;
+    /// Erases its types.
+    #[doc(hidden)]
+    fn into_factory(self) -> Factory<ActivityFactory>;
+}
+
+/// An erased workflow or activity. Opaque.
+#[doc(hidden)]
+pub struct Factory<T>(pub(crate) T);
+
+async fn encode_output<O, E>(result: impl Future<Output = Result<O, E>>) -> Result<Bytes, Failure>
+where
+    O: Serialize,
+    E: ErrorValue,
+{
+    let output = result.await.map_err(ErrorValue::into_failure)?;
+    payload::encode(&output)
+}
+
+fn decode_input<I: DeserializeOwned>(input: &[u8]) -> Result<I, Fault> {
+    payload::decode(input).map_err(|failure| Fault::UndecodableInput { message: failure.message })
+}
+
+impl<F, I, Fut, O, E> IntoWorkflow<fn(Context, I) -> Fut> for F
+where
+    F: Fn(Context, I) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<O, E>> + Send + 'static,
+    I: DeserializeOwned,
+    O: Serialize + Send + 'static,
+    E: ErrorValue,
+{
+    fn default_name(&self) -> &'static str {
+        function_name::<F>()
+    }
+
+    fn into_factory(self) -> Factory<WorkflowFactory> {
+        Factory(Arc::new(move |context, input| {
+            let body = self(context, decode_input(input)?);
+            Ok(Box::pin(encode_output(body)))
+        }))
+    }
+}
+
+impl<W: Workflow> IntoWorkflow<W> for W {
+    fn default_name(&self) -> &'static str {
+        W::NAME
+    }
+
+    fn into_factory(self) -> Factory<WorkflowFactory> {
+        let workflow = Arc::new(self);
+        Factory(Arc::new(move |context, input| {
+            let input = decode_input(input)?;
+            let workflow = Arc::clone(&workflow);
+            Ok(Box::pin(async move { encode_output(workflow.run(context, input)).await }))
+        }))
+    }
+}
+
+impl<F, I, Fut, O, E> IntoActivity<fn(I) -> Fut> for F
+where
+    F: Fn(I) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<O, E>> + Send + 'static,
+    I: DeserializeOwned + Send + 'static,
+    O: Serialize + Send + 'static,
+    E: ErrorValue,
+{
+    fn default_name(&self) -> &'static str {
+        function_name::<F>()
+    }
+
+    fn into_factory(self) -> Factory<ActivityFactory> {
+        let activity = Arc::new(self);
+        Factory(Arc::new(move |_context, input| {
+            let activity = Arc::clone(&activity);
+            Box::pin(async move { encode_output(activity(payload::decode(&input)?)).await })
+        }))
+    }
+}
+
+impl<F, I, Fut, O, E> IntoActivity<fn(ActivityContext, I) -> Fut> for F
+where
+    F: Fn(ActivityContext, I) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<O, E>> + Send + 'static,
+    I: DeserializeOwned + Send + 'static,
+    O: Serialize + Send + 'static,
+    E: ErrorValue,
+{
+    fn default_name(&self) -> &'static str {
+        function_name::<F>()
+    }
+
+    fn into_factory(self) -> Factory<ActivityFactory> {
+        let activity = Arc::new(self);
+        Factory(Arc::new(move |context, input| {
+            let activity = Arc::clone(&activity);
+            Box::pin(async move { encode_output(activity(context, payload::decode(&input)?)).await })
+        }))
+    }
+}
+
+impl<A: Activity> IntoActivity<A> for A {
+    fn default_name(&self) -> &'static str {
+        A::NAME
+    }
+
+    fn into_factory(self) -> Factory<ActivityFactory> {
+        let activity = Arc::new(self);
+        Factory(Arc::new(move |context, input| {
+            let activity = Arc::clone(&activity);
+            Box::pin(async move {
+                let input = payload::decode(&input)?;
+                encode_output(activity.run(context, input)).await
+            })
+        }))
+    }
+}

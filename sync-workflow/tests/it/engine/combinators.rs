@@ -1,0 +1,1 @@
+//! Plain Rust combinators, live and replayed.

@@ -1,0 +1,6 @@
+//! Tests of the engine through its public interface.
+
+mod differential;
+mod engine;
+mod memory;
+mod sqlite;

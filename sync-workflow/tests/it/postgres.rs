@@ -1,0 +1,182 @@
+//! What only the Postgres journal has to show: locks, migrations, connections, plans.
+
+mod commits;
+mod connections;
+mod fence;
+mod schema;
+mod steps;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use sqlx::{Connection, PgConnection, Row};
+use sync_workflow::{
+    id::{CommandId, NodeId, Position, RunId, WorkflowId},
+    journal::{
+        Batch, BatchOutcome, Close, IdReuse, Journal, NewRun, ParentCloses, ParentLink, Placement,
+        RunCommit, RunOutcome, RunSelector, Transition, postgres::PostgresJournal,
+    },
+    record::{Record, RecordKind},
+    status::RunStatus,
+};
+use throwaway_postgres::Database;
+use uuid::Uuid;
+
+const LEASE: Duration = Duration::from_secs(60);
+
+/// A database with a journal, and one node on it.
+struct Bench {
+    database: Database,
+    journal: PostgresJournal,
+    node: NodeId,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let database = Database::create().unwrap();
+        let journal = PostgresJournal::connect(database.url()).await.unwrap();
+        let node = new_node();
+        journal.enlist(node, LEASE).await.unwrap();
+        Self {
+            database,
+            journal,
+            node,
+        }
+    }
+
+    /// A connection of a person's own.
+    async fn connect(&self) -> PgConnection {
+        PgConnection::connect(self.database.url()).await.unwrap()
+    }
+
+    /// Starts a run that this node holds from its birth.
+    async fn born(&self, workflow_id: &str) -> RunId {
+        let new = new_run(workflow_id);
+        let batch = Batch {
+            starts: vec![new.clone()],
+            ..Batch::default()
+        };
+        self.commit(batch).await;
+        new.run
+    }
+
+    async fn commit(&self, batch: Batch) -> BatchOutcome {
+        self.journal.commit(self.node, &batch).await.unwrap()
+    }
+
+    async fn status(&self, run: RunId) -> RunStatus {
+        let info = self.journal.describe(&RunSelector::Run(run)).await.unwrap();
+        info.unwrap().status
+    }
+
+    async fn length(&self, run: RunId) -> usize {
+        let history = self.journal.load(run, Position(0), 1_000).await.unwrap();
+        history.records.len()
+    }
+}
+
+fn new_node() -> NodeId {
+    NodeId::from_uuid(Uuid::new_v4())
+}
+
+fn new_run(workflow_id: &str) -> NewRun {
+    let run = RunId::from_uuid(Uuid::now_v7());
+    NewRun {
+        run,
+        chain: run,
+        workflow_id: WorkflowId::new(workflow_id).unwrap(),
+        workflow: "greet".into(),
+        queue: "default".into(),
+        input: Bytes::from_static(b"\"input\""),
+        reuse: IdReuse::ReturnExisting,
+        parent: None,
+        placement: Placement::Here,
+    }
+}
+
+fn child_of(parent: RunId, workflow_id: &str) -> NewRun {
+    NewRun {
+        parent: Some(ParentLink {
+            run: parent,
+            command: CommandId(0),
+            on_close: ParentCloses::Cancel,
+        }),
+        ..new_run(workflow_id)
+    }
+}
+
+fn record(position: u32) -> Record {
+    Record {
+        position: Position(position),
+        kind: RecordKind::ActivityCompleted,
+        command: CommandId(position),
+        name: "step".into(),
+        fingerprint: u64::MAX - u64::from(position),
+        payload: Bytes::from(format!("{{\"at\":{position}}}")),
+    }
+}
+
+fn last_record(position: u32) -> Record {
+    Record {
+        kind: RecordKind::Completed,
+        command: Record::RUN,
+        ..record(position)
+    }
+}
+
+fn goes_on(run: RunId, records: Vec<Record>) -> RunCommit {
+    RunCommit {
+        run,
+        records,
+        children: Vec::new(),
+        consumed_signals: Vec::new(),
+        attempts: Vec::new(),
+        settled_attempts: Vec::new(),
+        transition: Transition::Continue,
+    }
+}
+
+fn closes(run: RunId, position: u32) -> RunCommit {
+    RunCommit {
+        transition: Transition::Close(Box::new(Close {
+            status: RunStatus::Completed,
+            next: None,
+            has_open_children: true,
+        })),
+        ..goes_on(run, vec![last_record(position)])
+    }
+}
+
+fn batch(runs: Vec<RunCommit>) -> Batch {
+    Batch {
+        runs,
+        starts: Vec::new(),
+    }
+}
+
+/// Waits until some session of this database waits for a lock.
+async fn until_somebody_waits(observer: &mut PgConnection) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        let waiting: i64 = sqlx::query(
+            "SELECT count(*) FROM pg_stat_activity
+             WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        )
+        .fetch_one(&mut *observer)
+        .await
+        .unwrap()
+        .get(0);
+        if waiting > 0 {
+            return;
+        }
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "nobody waits for a lock"
+        );
+        tokio::task::yield_now().await;
+    }
+}
+
+fn outcomes(outcome: &BatchOutcome) -> &[RunOutcome] {
+    &outcome.runs
+}
