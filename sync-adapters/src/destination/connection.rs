@@ -83,7 +83,10 @@ impl Connection<'_> {
         counts.unchanged += page.folded;
         counts.quarantined += page.refused.len() as u64;
         self.quarantine(rows, generation, &page.refused).await?;
-        Ok(PageWritten { counts, refused: page.refused })
+        Ok(PageWritten {
+            counts,
+            refused: page.refused,
+        })
     }
 
     pub(super) fn dialect(&self) -> Dialect {

@@ -94,5 +94,6 @@ impl Connection<'_> {
 
 /// A time as the bookkeeping tables give it.
 pub(super) fn read_time(text: &str) -> Result<jiff::Timestamp, Error> {
-    text.parse().map_err(|e: jiff::Error| Error::unreadable("a stored time", e))
+    text.parse()
+        .map_err(|e: jiff::Error| Error::unreadable("a stored time", e))
 }

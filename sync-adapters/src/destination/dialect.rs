@@ -32,10 +32,16 @@ impl Dialect {
                 ("{sync}", "sync."),
                 ("{now}", "clock_timestamp()"),
                 ("{utc}", "to_char(("),
-                ("{/utc}", ") at time zone 'utc', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"),
+                (
+                    "{/utc}",
+                    ") at time zone 'utc', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
+                ),
                 ("{seen}", POSTGRES_SEEN),
                 ("{ids}", "select json_array_elements_text($5::json)"),
-                ("{array}", "array(select json_array_elements_text($5::json))"),
+                (
+                    "{array}",
+                    "array(select json_array_elements_text($5::json))",
+                ),
                 ("{each}", "json_array_elements($5::json) as e(value)"),
             ],
             Self::Sqlite => [

@@ -136,7 +136,10 @@ impl Error {
         what: &'static str,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        Self::Unreadable { what, source: source.into() }
+        Self::Unreadable {
+            what,
+            source: source.into(),
+        }
     }
 }
 
@@ -164,9 +167,10 @@ fn is_passing(error: &sqlx::Error) -> bool {
             let code = database.code();
             let code = code.as_deref().unwrap_or_default();
             let busy = matches!(code, "5" | "6" | "261" | "262" | "517");
-            busy || ["40", "57P", "08", "53", "55P03"].iter().any(|class| code.starts_with(class))
+            busy || ["40", "57P", "08", "53", "55P03"]
+                .iter()
+                .any(|class| code.starts_with(class))
         }
         _ => false,
     }
 }
-

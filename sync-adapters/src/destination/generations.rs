@@ -61,7 +61,10 @@ impl Connection<'_> {
     /// The database fails.
     pub async fn begin_generation(&mut self, rows: &Rows, walk: &str) -> Result<Generation, Error> {
         let table = rows.table().name();
-        let (begin, of_walk) = (self.dialect().sql(BEGIN, table), self.dialect().sql(OF_WALK, table));
+        let (begin, of_walk) = (
+            self.dialect().sql(BEGIN, table),
+            self.dialect().sql(OF_WALK, table),
+        );
         let (org, adapter, entity) = rows.key();
         let generation = on!(self, connection => {
             let query = sqlx::query(AssertSqlSafe(begin)).bind(org).bind(adapter).bind(entity);
@@ -87,8 +90,8 @@ impl Connection<'_> {
             let query = sqlx::query_as(AssertSqlSafe(sql)).bind(org).bind(adapter).bind(entity);
             query.bind(generation.0).persistent(false).fetch_one(&mut **connection).await?
         });
-        let live_before = live_before
-            .ok_or_else(|| Error::unreadable("the generation", "it was never begun"))?;
+        let live_before =
+            live_before.ok_or_else(|| Error::unreadable("the generation", "it was never begun"))?;
         Ok(GenerationCounts {
             live_before: count(live_before),
             stamped: count(stamped),
@@ -122,9 +125,11 @@ impl Connection<'_> {
     ) -> Result<(), Error> {
         self.of_generation(END, rows, generation.0).await?;
         self.of_generation(EMPTY_LEDGER, rows, generation.0).await?;
-        self.of_generation(FORGET, rows, generation.0 - REMEMBERED).await?;
+        self.of_generation(FORGET, rows, generation.0 - REMEMBERED)
+            .await?;
         if complete {
-            self.of_generation(super::quarantine::SETTLE, rows, generation.0).await?;
+            self.of_generation(super::quarantine::SETTLE, rows, generation.0)
+                .await?;
         }
         Ok(())
     }

@@ -22,7 +22,11 @@ pub(super) struct Folded<'r> {
 /// Keeps the newest record of each id; of equally new ones the last.
 pub(super) fn fold<'r>(table: &Table, page: &'r [Record]) -> Folded<'r> {
     let mut place: HashMap<&str, usize> = HashMap::with_capacity(page.len());
-    let mut result = Folded { records: Vec::with_capacity(page.len()), folded: 0, refused: Vec::new() };
+    let mut result = Folded {
+        records: Vec::with_capacity(page.len()),
+        folded: 0,
+        refused: Vec::new(),
+    };
     for record in page {
         if let Some(reason) = unstorable(table, record) {
             result.refused.push(Quarantined {
@@ -55,13 +59,18 @@ fn is_older(record: &Record, than: &Record) -> bool {
 
 /// Why a record cannot be stored, if it cannot: its time lies before the calendars of databases.
 fn unstorable(table: &Table, record: &Record) -> Option<QuarantineReason> {
-    let (column, _) = table.columns().iter().zip(&record.values).find(|(_, value)| match value {
-        Value::Date(date) => date.year() < FIRST_YEAR,
-        Value::Timestamp(instant) => {
-            instant.to_zoned(jiff::tz::TimeZone::UTC).year() < FIRST_YEAR
-        }
-        _ => false,
-    })?;
+    let (column, _) =
+        table
+            .columns()
+            .iter()
+            .zip(&record.values)
+            .find(|(_, value)| match value {
+                Value::Date(date) => date.year() < FIRST_YEAR,
+                Value::Timestamp(instant) => {
+                    instant.to_zoned(jiff::tz::TimeZone::UTC).year() < FIRST_YEAR
+                }
+                _ => false,
+            })?;
     let (expected, found) = match column.field_type {
         FieldType::Date => ("a date", "a date before 4712 BC"),
         _ => ("a timestamp", "a timestamp before 4712 BC"),

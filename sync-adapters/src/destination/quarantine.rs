@@ -97,7 +97,8 @@ impl Connection<'_> {
             .filter_map(|document| Some(document.external_id.as_ref()?.as_str()))
             .collect();
         if generation.is_some() && !ids.is_empty() {
-            self.with_json(NOTE_SEEN, rows, number, &json(&ids)?).await?;
+            self.with_json(NOTE_SEEN, rows, number, &json(&ids)?)
+                .await?;
         }
         Ok(())
     }
@@ -106,7 +107,11 @@ impl Connection<'_> {
     ///
     /// # Errors
     /// The database fails.
-    pub async fn release_quarantined(&mut self, rows: &Rows, ids: &[ExternalId]) -> Result<u64, Error> {
+    pub async fn release_quarantined(
+        &mut self,
+        rows: &Rows,
+        ids: &[ExternalId],
+    ) -> Result<u64, Error> {
         if ids.is_empty() {
             return Ok(0);
         }
@@ -131,7 +136,11 @@ impl Connection<'_> {
     ///
     /// # Errors
     /// The database fails, or holds what cannot be read.
-    pub async fn quarantined(&mut self, rows: &Rows, limit: u32) -> Result<Vec<QuarantineEntry>, Error> {
+    pub async fn quarantined(
+        &mut self,
+        rows: &Rows,
+        limit: u32,
+    ) -> Result<Vec<QuarantineEntry>, Error> {
         let sql = self.dialect().sql(LIST, rows.table().name());
         let (org, adapter, entity) = rows.key();
         let entries: Vec<(Option<String>, String, String, String, String, i64)> = on!(self, connection => {
@@ -139,9 +148,19 @@ impl Connection<'_> {
             query.bind(i64::from(limit)).fetch_all(&mut **connection).await?
         });
         let unreadable = |e| Error::unreadable("a document in quarantine", e);
-        let read = |(id, reason, raw, first, last, occurrences): (Option<String>, String, String, String, String, i64)| {
+        let read = |(id, reason, raw, first, last, occurrences): (
+            Option<String>,
+            String,
+            String,
+            String,
+            String,
+            i64,
+        )| {
             Ok(QuarantineEntry {
-                external_id: id.map(ExternalId::new).transpose().map_err(|e| Error::unreadable("an id", e))?,
+                external_id: id
+                    .map(ExternalId::new)
+                    .transpose()
+                    .map_err(|e| Error::unreadable("an id", e))?,
                 reason: serde_json::from_str(&reason).map_err(unreadable)?,
                 raw: RawValue::from_string(raw).map_err(unreadable)?,
                 first_seen_at: read_time(&first)?,

@@ -43,7 +43,9 @@ impl Table {
     /// The manifest has no such entity, or the table's name would be too long for a database.
     pub fn of(manifest: &Manifest, entity: &EntityName) -> Result<Self, Error> {
         let found = manifest.entity(entity);
-        let found = found.ok_or_else(|| Error::UnknownEntity { entity: entity.clone() })?;
+        let found = found.ok_or_else(|| Error::UnknownEntity {
+            entity: entity.clone(),
+        })?;
         Self::new(manifest.adapter(), found)
     }
 
@@ -53,14 +55,20 @@ impl Table {
     /// A table's name would be too long for a database.
     pub fn all(manifest: &Manifest) -> Result<Vec<Self>, Error> {
         let enabled = manifest.entities().iter().filter(|entity| entity.enabled);
-        enabled.map(|entity| Self::new(manifest.adapter(), entity)).collect()
+        enabled
+            .map(|entity| Self::new(manifest.adapter(), entity))
+            .collect()
     }
 
     fn new(adapter: &AdapterName, entity: &Entity) -> Result<Self, Error> {
         let name = format!("{adapter}_{}", entity.name.snake_case());
         if name.len() > LONGEST_NAME {
             let (adapter, entity) = (adapter.clone(), entity.name.clone());
-            return Err(Error::NameTooLong { adapter, entity, length: name.len() });
+            return Err(Error::NameTooLong {
+                adapter,
+                entity,
+                length: name.len(),
+            });
         }
         let columns: Vec<Column> = entity.schema.fields.iter().map(Column::of).collect();
         Ok(Self(Arc::new(Inner {
@@ -89,7 +97,10 @@ impl Table {
 
     /// The rows of one organisation in this table.
     pub fn rows_of(&self, org: OrgId) -> Rows {
-        Rows { org, table: self.clone() }
+        Rows {
+            org,
+            table: self.clone(),
+        }
     }
 
     pub(super) fn columns(&self) -> &[Column] {
@@ -106,10 +117,15 @@ impl Table {
 
     /// Every record must have a value for every column: the binding below relies on it.
     pub(super) fn check_shape(&self, records: &[Record]) -> Result<(), Error> {
-        let wrong = records.iter().position(|record| record.values.len() != self.0.columns.len());
+        let wrong = records
+            .iter()
+            .position(|record| record.values.len() != self.0.columns.len());
         match wrong {
             None => Ok(()),
-            Some(position) => Err(Error::Misshapen { table: self.0.name.clone(), position }),
+            Some(position) => Err(Error::Misshapen {
+                table: self.0.name.clone(),
+                position,
+            }),
         }
     }
 }
@@ -146,6 +162,10 @@ impl Rows {
 
     /// Organisation, adapter and entity: the key of every bookkeeping table.
     pub(super) fn key(&self) -> (&str, &str, &str) {
-        (self.org.as_str(), self.table.0.adapter.as_str(), self.table.0.entity.as_str())
+        (
+            self.org.as_str(),
+            self.table.0.adapter.as_str(),
+            self.table.0.entity.as_str(),
+        )
     }
 }

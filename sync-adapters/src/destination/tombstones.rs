@@ -3,13 +3,13 @@
 
 use sqlx::AssertSqlSafe;
 use sync_core::{
-    AdapterName, EntityName, ExternalId,
-    OrgId,
+    AdapterName, EntityName, ExternalId, OrgId,
     proof::{Approval, DeletionProof, Generation, Refusal},
 };
 
 use super::{
-    Connection, Error, Rows, connection::on, cursors::read_time, generations::count, quarantine::json,
+    Connection, Error, Rows, connection::on, cursors::read_time, generations::count,
+    quarantine::json,
 };
 
 /// A live row that a walk did not meet, and that nothing else wrote since the walk began.
@@ -112,7 +112,10 @@ impl Connection<'_> {
             query.bind(i64::from(limit)).persistent(false).fetch_all(&mut **connection).await?
         });
         let read = |(id, parent): (String, Option<String>)| {
-            Ok(CandidateRow { id: read_id(&id)?, parent: parent.as_deref().map(read_id).transpose()? })
+            Ok(CandidateRow {
+                id: read_id(&id)?,
+                parent: parent.as_deref().map(read_id).transpose()?,
+            })
         };
         found.into_iter().map(read).collect()
     }
@@ -122,19 +125,33 @@ impl Connection<'_> {
     ///
     /// # Errors
     /// [`Error::ForeignProof`] when the proof speaks of other records, or the database fails.
-    pub async fn tombstone(&mut self, rows: &Rows, proof: &DeletionProof) -> Result<Tombstoned, Error> {
+    pub async fn tombstone(
+        &mut self,
+        rows: &Rows,
+        proof: &DeletionProof,
+    ) -> Result<Tombstoned, Error> {
         let scope = proof.scope();
-        let (org, adapter, entity) = (scope.org.as_str(), scope.adapter.as_str(), scope.entity.as_str());
+        let (org, adapter, entity) = (
+            scope.org.as_str(),
+            scope.adapter.as_str(),
+            scope.entity.as_str(),
+        );
         if (org, adapter, entity) != rows.key() {
-            return Err(Error::ForeignProof { table: rows.table().name().to_owned() });
+            return Err(Error::ForeignProof {
+                table: rows.table().name().to_owned(),
+            });
         }
         let mut done = Tombstoned::default();
         if !proof.deletions().is_empty() {
-            done.deleted = self.bury(rows, proof.generation(), proof.deletions(), None).await?;
+            done.deleted = self
+                .bury(rows, proof.generation(), proof.deletions(), None)
+                .await?;
         }
         for (merged, survivor) in proof.merges() {
             let merged = std::slice::from_ref(merged);
-            done.merged += self.bury(rows, proof.generation(), merged, Some(survivor)).await?;
+            done.merged += self
+                .bury(rows, proof.generation(), merged, Some(survivor))
+                .await?;
         }
         let named = (proof.deletions().len() + proof.merges().len()) as u64;
         done.kept = named - done.deleted - done.merged;
@@ -171,7 +188,10 @@ impl Connection<'_> {
     ) -> Result<(), Error> {
         let sql = self.dialect().sql(REQUEST, rows.table().name());
         let (org, adapter, entity) = rows.key();
-        let (refusal, candidates) = (json(refusal)?, i64::try_from(candidates).unwrap_or(i64::MAX));
+        let (refusal, candidates) = (
+            json(refusal)?,
+            i64::try_from(candidates).unwrap_or(i64::MAX),
+        );
         on!(self, connection => {
             let query = sqlx::query(AssertSqlSafe(sql)).bind(org).bind(adapter).bind(entity);
             let query = query.bind(generation.0).bind(refusal).bind(candidates);
@@ -247,7 +267,12 @@ impl Connection<'_> {
             query.bind(generation.0).fetch_optional(&mut **connection).await?
         });
         let read = |(candidates, by, at): (i64, String, String)| {
-            Ok(Approval { generation, candidates: count(candidates), by, at: read_time(&at)? })
+            Ok(Approval {
+                generation,
+                candidates: count(candidates),
+                by,
+                at: read_time(&at)?,
+            })
         };
         found.map(read).transpose()
     }

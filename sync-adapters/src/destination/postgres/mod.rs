@@ -35,17 +35,27 @@ pub(super) async fn connect(url: &str) -> Result<PgPool, Error> {
         })
         // A caller that was cancelled may leave a transaction open; nobody is to inherit it.
         .after_release(|connection, _| {
-            Box::pin(async move { sqlx::raw_sql("rollback").execute(connection).await.map(|_| true) })
+            Box::pin(async move {
+                sqlx::raw_sql("rollback")
+                    .execute(connection)
+                    .await
+                    .map(|_| true)
+            })
         })
         .connect_lazy_with(options.clone());
     // Once without the pool, which would try again for as long as it waits, and then say only that.
     let first = sqlx::ConnectOptions::connect(&options);
     match tokio::time::timeout(Duration::from_secs(10), first).await {
-        Ok(Ok(connection)) => sqlx::Connection::close(connection).await.map_err(Error::from)?,
+        Ok(Ok(connection)) => sqlx::Connection::close(connection)
+            .await
+            .map_err(Error::from)?,
         Ok(Err(error)) => return Err(refusal(&options, error)),
         Err(_) => {
             let place = place(&options);
-            return Err(Error::Unreachable { place, source: sqlx::Error::PoolTimedOut });
+            return Err(Error::Unreachable {
+                place,
+                source: sqlx::Error::PoolTimedOut,
+            });
         }
     }
     Ok(pool)
@@ -53,15 +63,23 @@ pub(super) async fn connect(url: &str) -> Result<PgPool, Error> {
 
 fn refusal(options: &PgConnectOptions, error: sqlx::Error) -> Error {
     let place = place(options);
-    let code = error.as_database_error().and_then(|database| database.code());
+    let code = error
+        .as_database_error()
+        .and_then(|database| database.code());
     match code.as_deref() {
-        Some("28P01" | "28000") => Error::Refused { place, source: error },
+        Some("28P01" | "28000") => Error::Refused {
+            place,
+            source: error,
+        },
         Some("3D000") => {
             let database = options.get_database().unwrap_or_default().to_owned();
             Error::NoDatabase { place, database }
         }
         Some(_) => Error::from(error),
-        None => Error::Unreachable { place, source: error },
+        None => Error::Unreachable {
+            place,
+            source: error,
+        },
     }
 }
 

@@ -68,12 +68,17 @@ pub(in crate::destination) async fn create(
     connection: &mut PgConnection,
     tables: &[Table],
 ) -> Result<(), Error> {
-    sqlx::query("select pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *connection).await?;
+    sqlx::query("select pg_advisory_xact_lock($1)")
+        .bind(LOCK)
+        .execute(&mut *connection)
+        .await?;
     let has_schema: bool = sqlx::query_scalar("select to_regnamespace('sync') is not null")
         .fetch_one(&mut *connection)
         .await?;
     if !has_schema {
-        sqlx::query("create schema sync").execute(&mut *connection).await?;
+        sqlx::query("create schema sync")
+            .execute(&mut *connection)
+            .await?;
     }
     for statement in BOOKKEEPING {
         sqlx::query(*statement).execute(&mut *connection).await?;
@@ -110,7 +115,9 @@ async fn create_table(connection: &mut PgConnection, table: &Table) -> Result<()
             }
             None => {
                 let add = format!("alter table {name} add column {} {wanted}", quoted(column));
-                sqlx::query(AssertSqlSafe(add)).execute(&mut *connection).await?;
+                sqlx::query(AssertSqlSafe(add))
+                    .execute(&mut *connection)
+                    .await?;
             }
         }
     }
@@ -127,7 +134,13 @@ fn create_statement(table: &Table) -> String {
     let declared: String = table
         .columns()
         .iter()
-        .map(|column| format!(", {} {}", quoted(column.name.as_str()), type_of(column.field_type)))
+        .map(|column| {
+            format!(
+                ", {} {}",
+                quoted(column.name.as_str()),
+                type_of(column.field_type)
+            )
+        })
         .collect();
     // Keys compare as bytes: ids have no language, and comparing bytes is what an index does fastest.
     format!(

@@ -3,9 +3,8 @@
 use std::fmt::Write as _;
 
 use sqlx::{
-    AssertSqlSafe, PgConnection,
+    Arguments as _, AssertSqlSafe, PgConnection,
     postgres::{PgArguments, PgBindIterExt},
-    Arguments as _,
 };
 use sync_core::{FieldType, Record, Value, change::ChangeCounts, proof::Generation};
 
@@ -80,8 +79,9 @@ pub(in crate::destination) async fn write(
     for chunk in records.chunks(MOST_ROWS) {
         let arguments = arguments(rows, generation, chunk).map_err(Error::Unsendable)?;
         let statement = AssertSqlSafe(rows.table().postgres_write());
-        let (inserted, updated): (i64, i64) =
-            sqlx::query_as_with(statement, arguments).fetch_one(&mut *connection).await?;
+        let (inserted, updated): (i64, i64) = sqlx::query_as_with(statement, arguments)
+            .fetch_one(&mut *connection)
+            .await?;
         counts.inserted += inserted.unsigned_abs();
         counts.updated += updated.unsigned_abs();
     }
@@ -104,14 +104,35 @@ fn arguments(
     arguments.add(entity)?;
     arguments.add(generation.map_or(0, |generation| generation.0))?;
     arguments.add(generation.is_some())?;
-    arguments.add(records.iter().map(|record| record.external_id.as_str()).bind_iter())?;
-    arguments.add(records.iter().map(|record| &record.content_hash.as_bytes()[..]).bind_iter())?;
+    arguments.add(
+        records
+            .iter()
+            .map(|record| record.external_id.as_str())
+            .bind_iter(),
+    )?;
+    arguments.add(
+        records
+            .iter()
+            .map(|record| &record.content_hash.as_bytes()[..])
+            .bind_iter(),
+    )?;
     arguments.add(records.iter().map(|record| record.raw.get()).bind_iter())?;
-    arguments.add(records.iter().map(|record| record.source_updated_at.map(Instant)).bind_iter())?;
-    let parents = records.iter().map(|record| record.parent_id.as_ref().map(|id| id.as_str()));
+    arguments.add(
+        records
+            .iter()
+            .map(|record| record.source_updated_at.map(Instant))
+            .bind_iter(),
+    )?;
+    let parents = records
+        .iter()
+        .map(|record| record.parent_id.as_ref().map(|id| id.as_str()));
     arguments.add(parents.bind_iter())?;
     for (index, column) in columns.iter().enumerate() {
-        add_column(&mut arguments, column, records.iter().map(|record| &record.values[index]))?;
+        add_column(
+            &mut arguments,
+            column,
+            records.iter().map(|record| &record.values[index]),
+        )?;
     }
     Ok(arguments)
 }

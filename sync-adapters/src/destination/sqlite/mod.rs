@@ -47,20 +47,33 @@ pub(super) async fn connect(url: &str) -> Result<SqlitePool, Error> {
 }
 
 fn refusal(place: String, error: sqlx::Error) -> Error {
-    let code = error.as_database_error().and_then(|database| database.code());
+    let code = error
+        .as_database_error()
+        .and_then(|database| database.code());
     match code.as_deref() {
-        Some("11" | "26") => Error::NotADatabase { place, source: error },
-        Some("14") => Error::Unreachable { place, source: error },
+        Some("11" | "26") => Error::NotADatabase {
+            place,
+            source: error,
+        },
+        Some("14") => Error::Unreachable {
+            place,
+            source: error,
+        },
         _ => Error::from(error),
     }
 }
 
 async fn check_version(pool: &SqlitePool) -> Result<(), Error> {
-    let found: String = sqlx::query_scalar("select sqlite_version()").fetch_one(pool).await?;
+    let found: String = sqlx::query_scalar("select sqlite_version()")
+        .fetch_one(pool)
+        .await?;
     let mut parts = found.split('.').map(|part| part.parse().unwrap_or(0));
     let numbers: [u32; 3] = std::array::from_fn(|_| parts.next().unwrap_or(0));
     if numbers < OLDEST.1 {
-        return Err(Error::OldSqlite { found, needed: OLDEST.0 });
+        return Err(Error::OldSqlite {
+            found,
+            needed: OLDEST.0,
+        });
     }
     Ok(())
 }

@@ -94,7 +94,9 @@ async fn create_table(connection: &mut SqliteConnection, table: &Table) -> Resul
             }
             None => {
                 let add = format!("alter table {name} add column {} {wanted}", quoted(column));
-                sqlx::query(AssertSqlSafe(add)).execute(&mut *connection).await?;
+                sqlx::query(AssertSqlSafe(add))
+                    .execute(&mut *connection)
+                    .await?;
             }
         }
     }
@@ -120,7 +122,13 @@ fn create_statement(table: &Table) -> String {
     let declared: String = table
         .columns()
         .iter()
-        .map(|column| format!(", {} {}", quoted(column.name.as_str()), type_of(column.field_type)))
+        .map(|column| {
+            format!(
+                ", {} {}",
+                quoted(column.name.as_str()),
+                type_of(column.field_type)
+            )
+        })
         .collect();
     format!(
         "create table {} (org_id text not null, external_id text not null, content_hash blob not null,

@@ -2,7 +2,9 @@
 
 use std::{collections::HashMap, fmt::Write as _};
 
-use sqlx::{Arguments as _, AssertSqlSafe, SqliteConnection, error::BoxDynError, sqlite::SqliteArguments};
+use sqlx::{
+    Arguments as _, AssertSqlSafe, SqliteConnection, error::BoxDynError, sqlite::SqliteArguments,
+};
 use sync_core::{Record, Value, change::ChangeCounts, proof::Generation};
 
 use super::super::{
@@ -36,7 +38,11 @@ const NOTE_SEEN: &str = "\
 insert into sync_seen (org_id, adapter, entity, generation, external_ids) values ($1, $2, $3, $4, $5)";
 
 /// The statement that writes so many rows into a table.
-pub(in crate::destination) fn write_statement(table: &str, columns: &[Column], rows: usize) -> String {
+pub(in crate::destination) fn write_statement(
+    table: &str,
+    columns: &[Column],
+    rows: usize,
+) -> String {
     let (mut names, mut updates) = (String::new(), String::new());
     for column in columns {
         let name = quoted(column.name.as_str());
@@ -98,7 +104,11 @@ fn must_write(stored: &Stored, record: &Record) -> bool {
     let differs = stored.content_hash != record.content_hash.as_bytes() || stored.is_deleted;
     // A row never goes back to an older state; without times, what comes last holds.
     let found = record.source_updated_at.map(time);
-    let is_older = stored.source_updated_at.as_ref().zip(found).is_some_and(|(stored, new)| *stored > new);
+    let is_older = stored
+        .source_updated_at
+        .as_ref()
+        .zip(found)
+        .is_some_and(|(stored, new)| *stored > new);
     differs && !is_older
 }
 
@@ -107,16 +117,28 @@ async fn stored(
     rows: &Rows,
     records: &[&Record],
 ) -> Result<HashMap<String, Stored>, Error> {
-    let ids: Vec<&str> = records.iter().map(|record| record.external_id.as_str()).collect();
+    let ids: Vec<&str> = records
+        .iter()
+        .map(|record| record.external_id.as_str())
+        .collect();
     let sql = Dialect::Sqlite.sql(STORED, rows.table().name());
     let found: Vec<(String, Vec<u8>, Option<String>, bool)> = sqlx::query_as(AssertSqlSafe(sql))
         .bind(rows.org().as_str())
         .bind(json(&ids)?)
         .fetch_all(connection)
         .await?;
-    let stored = found.into_iter().map(|(id, content_hash, source_updated_at, is_deleted)| {
-        (id, Stored { content_hash, source_updated_at, is_deleted })
-    });
+    let stored = found
+        .into_iter()
+        .map(|(id, content_hash, source_updated_at, is_deleted)| {
+            (
+                id,
+                Stored {
+                    content_hash,
+                    source_updated_at,
+                    is_deleted,
+                },
+            )
+        });
     Ok(stored.collect())
 }
 
@@ -132,7 +154,9 @@ async fn write_rows(
         let (chunk, rest) = records.split_at(size);
         let arguments = arguments(rows, generation, chunk).map_err(Error::Unsendable)?;
         let statement = AssertSqlSafe(rows.table().sqlite_write(size));
-        sqlx::query_with(statement, arguments).execute(&mut *connection).await?;
+        sqlx::query_with(statement, arguments)
+            .execute(&mut *connection)
+            .await?;
         records = rest;
     }
     Ok(())
@@ -189,6 +213,10 @@ async fn note_seen(
 ) -> Result<(), Error> {
     let (org, adapter, entity) = rows.key();
     let query = sqlx::query(NOTE_SEEN).bind(org).bind(adapter).bind(entity);
-    query.bind(generation.0).bind(json(ids)?).execute(connection).await?;
+    query
+        .bind(generation.0)
+        .bind(json(ids)?)
+        .execute(connection)
+        .await?;
     Ok(())
 }
