@@ -115,10 +115,11 @@ impl SqliteJournal {
         })
         .await
     }
+}
 
-    fn lease_end(&self, lease: Duration) -> Micros {
-        micros(lease_end(timestamp(self.file.now()), lease))
-    }
+/// The end of a lease that begins now.
+fn until(now: Micros, lease: Duration) -> Micros {
+    micros(lease_end(timestamp(now), lease))
 }
 
 /// Runs a unit of work in a task of its own.
@@ -142,10 +143,9 @@ impl Journal for SqliteJournal {
     }
 
     async fn enlist(&self, node: NodeId, lease: Duration) -> Result<Timestamp> {
-        let until = self.lease_end(lease);
         self.write(move |connection, now| {
             Box::pin(async move {
-                node::enlist(connection, node, until).await?;
+                node::enlist(connection, node, until(now, lease)).await?;
                 Ok(timestamp(now))
             })
         })
@@ -153,9 +153,10 @@ impl Journal for SqliteJournal {
     }
 
     async fn renew(&self, node: NodeId, lease: Duration) -> Result<Renewal> {
-        let until = self.lease_end(lease);
-        self.write(move |connection, now| Box::pin(node::renew(connection, node, until, now)))
-            .await
+        self.write(move |connection, now| {
+            Box::pin(node::renew(connection, node, until(now, lease), now))
+        })
+        .await
     }
 
     async fn reap(&self, limit: u32) -> Result<Vec<NodeId>> {

@@ -70,7 +70,7 @@ pub(super) async fn arrive(
                -- A run that is ready keeps its place in the queue.
                wake_at = CASE WHEN status = 0 THEN min(coalesce(wake_at, arrival.now), arrival.now) END
            FROM arrival WHERE held.run = arrival.run AND held.status < 10
-           RETURNING held.run AS run, held.node AS node",
+           RETURNING run, node",
     );
     let rows = ARRIVE
         .fetch(connection, arrivals, |statement, (run, count)| {
