@@ -1,7 +1,5 @@
 //! From a JSON value to the value of a column.
 
-use std::borrow::Cow;
-
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -126,78 +124,40 @@ fn date(found: Scalar<'_>) -> Option<jiff::civil::Date> {
     }
 }
 
-/// Why a reference could not be read.
-pub(super) enum BadReference {
-    /// It has no shape of a reference.
-    Shape,
-    /// It names a record of this type.
-    Type(String),
-}
-
+/// An item of an array of references.
 #[derive(Deserialize)]
 struct Link<'a> {
-    #[serde(borrow, rename = "type", default)]
-    record_type: Option<Cow<'a, str>>,
     #[serde(borrow)]
-    id: Id<'a>,
+    id: &'a RawValue,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Id<'a> {
-    Integer(i64),
-    Unsigned(u64),
-    #[serde(borrow)]
-    Text(Cow<'a, str>),
-}
-
-impl Id<'_> {
-    fn external_id(&self) -> Option<ExternalId> {
-        match self {
-            Self::Integer(number) => Some((*number).into()),
-            Self::Unsigned(number) => Some((*number).into()),
-            Self::Text(text) => ExternalId::new(text).ok(),
-        }
-    }
-}
-
-/// The id in a reference, or `None` when it is null. `accepts` judges the type that it names.
-pub(super) fn reference(
-    raw: &RawValue,
-    accepts: &dyn Fn(&str) -> bool,
-) -> Result<Option<ExternalId>, BadReference> {
-    let text = raw.get();
-    let shape = |_| BadReference::Shape;
-    let id = match text.as_bytes().first() {
-        Some(b'n') => return Ok(None),
-        Some(b'{') => {
-            let link: Link<'_> = serde_json::from_str(text).map_err(shape)?;
-            if let Some(found) = link.record_type.filter(|found| !accepts(found)) {
-                return Err(BadReference::Type(found.into_owned()));
-            }
-            link.id
-        }
-        _ => serde_json::from_str(text).map_err(shape)?,
-    };
-    id.external_id().map(Some).ok_or(BadReference::Shape)
-}
-
-/// The ids in an array of references, as a JSON array of texts.
-pub(super) fn reference_ids(
-    raw: &RawValue,
-    accepts: &dyn Fn(&str) -> bool,
-) -> Result<Value, BadReference> {
-    let items: Option<Vec<&RawValue>> =
-        serde_json::from_str(raw.get()).map_err(|_| BadReference::Shape)?;
+/// The ids in an array of references, as a JSON array of texts; `None` when they are not such an array.
+pub(super) fn reference_ids(raw: &RawValue) -> Option<Value> {
+    let items: Option<Vec<Option<Link<'_>>>> = serde_json::from_str(raw.get()).ok()?;
     let Some(items) = items else {
-        return Ok(Value::Null);
+        return Some(Value::Null);
     };
-    let ids: Vec<ExternalId> = items
-        .into_iter()
-        .filter_map(|item| reference(item, accepts).transpose())
-        .collect::<Result<_, _>>()?;
-    let json = serde_json::value::to_raw_value(&ids).map_err(|_| BadReference::Shape)?;
-    Ok(Value::Json(json))
+    let ids = items.into_iter().flatten().map(|link| {
+        let id = serde_json::from_str::<serde_json::Value>(link.id.get()).ok()?;
+        of_json(&id)?.external_id()
+    });
+    let ids: Vec<ExternalId> = ids.collect::<Option<_>>()?;
+    serde_json::value::to_raw_value(&ids).ok().map(Value::Json)
+}
+
+/// The scalar that a JSON value is; `None` for objects and arrays.
+pub(super) fn of_json(value: &serde_json::Value) -> Option<Scalar<'_>> {
+    Some(match value {
+        serde_json::Value::Null => Scalar::Null,
+        serde_json::Value::Bool(found) => Scalar::Boolean(*found),
+        serde_json::Value::String(found) => Scalar::Text(found),
+        serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(whole), _) => Scalar::Integer(whole),
+            (None, Some(whole)) => Scalar::Unsigned(whole),
+            (None, None) => Scalar::Float(number.as_f64()?),
+        },
+        serde_json::Value::Array(_) | serde_json::Value::Object(_) => return None,
+    })
 }
 
 #[cfg(test)]

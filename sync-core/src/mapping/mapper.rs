@@ -5,10 +5,10 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
     Convert, Source,
-    convert::{self, BadReference, Scalar},
+    convert::{self, Scalar},
     digest::Digest,
     plan::{Plan, Slot},
-    walk::{Sink, json_digest, walk},
+    walk::{Compound, Sink, json_digest, walk},
 };
 use crate::{
     manifest::{Entity, EntityProblem},
@@ -55,14 +55,7 @@ impl Mapper {
                     let convert = field_mapping
                         .convert
                         .unwrap_or_else(|| default_convert(field));
-                    plan.read(
-                        path,
-                        Slot::Column {
-                            index,
-                            field_type: field.field_type,
-                            convert,
-                        },
-                    );
+                    plan.read_column(path, index, field.field_type, convert);
                 }
                 Source::Parent => from_parent.push(index),
             }
@@ -184,6 +177,8 @@ struct Reading<'m> {
     external_id: Option<ExternalId>,
     values: Vec<Value>,
     problem: Option<QuarantineReason>,
+    /// The column whose reference is an object that has not yet told its id.
+    open_reference: Option<usize>,
 }
 
 impl<'m> Reading<'m> {
@@ -194,6 +189,7 @@ impl<'m> Reading<'m> {
             external_id: None,
             values,
             problem: None,
+            open_reference: None,
         }
     }
 
@@ -249,18 +245,34 @@ impl<'m> Reading<'m> {
         }
     }
 
-    fn bad_reference(&mut self, index: usize, problem: BadReference, raw: &RawValue) {
-        match problem {
-            BadReference::Shape => self.bad_value(index, kind_of(raw)),
-            BadReference::Type(found) => {
-                let mapper = self.mapper;
-                let names = mapper.targets[index].as_deref().unwrap_or_default();
-                self.object_to(QuarantineReason::WrongReference {
-                    column: mapper.fields[index].name.clone(),
-                    expected: names.first().cloned().unwrap_or_default(),
-                    found: found.chars().take(MAX_FOUND).collect(),
-                });
-            }
+    fn check_target(&mut self, index: usize, found: &str) {
+        let mapper = self.mapper;
+        let Some(names) = &mapper.targets[index] else {
+            return;
+        };
+        if names.iter().all(|name| name != found) {
+            self.object_to(QuarantineReason::WrongReference {
+                column: mapper.fields[index].name.clone(),
+                expected: names.first().cloned().unwrap_or_default(),
+                found: found.chars().take(MAX_FOUND).collect(),
+            });
+        }
+    }
+
+    fn refer(&mut self, index: usize, id: &ExternalId) {
+        self.values[index] = Value::Text(id.as_str().into());
+        if self.open_reference == Some(index) {
+            self.open_reference = None;
+        }
+    }
+
+    /// A slot for a scalar at a place that another slot reads whole.
+    fn shared(&mut self, slot: Slot, raw: &RawValue) {
+        let value: serde_json::Value = serde_json::from_str(raw.get()).unwrap_or_default();
+        match convert::of_json(&value) {
+            Some(found) => self.scalar(slot, found),
+            None if value.is_array() => self.misfit(slot, Compound::Array),
+            None => self.misfit(slot, Compound::Object),
         }
     }
 }
@@ -285,78 +297,71 @@ impl Sink for Reading<'_> {
                 Some(value) => self.values[index] = value,
                 None => self.bad_value(index, found.kind()),
             },
+            Slot::Reference { index } if matches!(found, Scalar::Null) => {
+                self.values[index] = Value::Null;
+            }
+            Slot::Reference { index } | Slot::ReferenceId { index } => match found.external_id() {
+                Some(id) => self.refer(index, &id),
+                None => self.bad_value(index, found.kind()),
+            },
+            Slot::ReferenceType { index } => {
+                if let Scalar::Text(text) = found {
+                    self.check_target(index, text);
+                }
+            }
         }
     }
 
-    fn misfit(&mut self, slot: Slot, kind: &'static str) {
+    fn misfit(&mut self, slot: Slot, kind: Compound) {
         match slot {
             Slot::Id => self.object_to(QuarantineReason::InvalidId),
-            Slot::RecordType => self.check_record_type(kind),
-            Slot::Column { index, .. } => self.bad_value(index, kind),
+            Slot::RecordType => self.check_record_type(kind.as_str()),
+            // Its id has still to come.
+            Slot::Reference { index } if kind == Compound::Object => {
+                self.open_reference = Some(index)
+            }
+            Slot::Column { index, .. }
+            | Slot::Reference { index }
+            | Slot::ReferenceId { index }
+            | Slot::ReferenceType { index } => self.bad_value(index, kind.as_str()),
+        }
+    }
+
+    fn closed(&mut self) {
+        if let Some(index) = self.open_reference.take() {
+            self.bad_value(index, Compound::Object.as_str());
         }
     }
 
     fn whole(&mut self, slot: Slot, raw: &RawValue) {
-        let Slot::Column {
-            index,
-            field_type,
-            convert,
-        } = slot
-        else {
-            return with_scalar(raw, |found| match found {
-                Some(found) => self.scalar(slot, found),
-                None => self.misfit(slot, kind_of(raw)),
-            });
-        };
-        let targets = self.mapper.targets[index].as_deref();
-        let accepts =
-            |found: &str| targets.is_none_or(|names| names.iter().any(|name| name == found));
-        match convert {
-            Convert::Reference => match convert::reference(raw, &accepts) {
-                Ok(id) => {
-                    self.values[index] =
-                        id.map_or(Value::Null, |id| Value::Text(id.as_str().into()));
-                }
-                Err(problem) => self.bad_reference(index, problem, raw),
-            },
-            Convert::ReferenceIds => match convert::reference_ids(raw, &accepts) {
-                Ok(ids) => self.values[index] = ids,
-                Err(problem) => self.bad_reference(index, problem, raw),
-            },
-            Convert::Typed if field_type == FieldType::Json => {
+        let read = match slot {
+            Slot::Column {
+                index,
+                convert: Convert::ReferenceIds,
+                ..
+            } => Some((index, convert::reference_ids(raw))),
+            Slot::Column {
+                index,
+                field_type: FieldType::Json,
+                convert: Convert::Typed,
+            } => {
                 let is_null = raw.get() == "null";
-                self.values[index] = if is_null {
-                    Value::Null
-                } else {
-                    Value::Json(raw.to_owned())
-                };
+                Some((
+                    index,
+                    Some(if is_null {
+                        Value::Null
+                    } else {
+                        Value::Json(raw.to_owned())
+                    }),
+                ))
             }
-            Convert::Typed | Convert::UnixSeconds | Convert::UnixMillis => {
-                with_scalar(raw, |found| match found {
-                    Some(found) => self.scalar(slot, found),
-                    None => self.misfit(slot, kind_of(raw)),
-                });
-            }
+            _ => None,
+        };
+        match read {
+            Some((index, Some(value))) => self.values[index] = value,
+            Some((index, None)) => self.bad_value(index, kind_of(raw)),
+            None => self.shared(slot, raw),
         }
-    }
-}
-
-/// Reads a raw value as the scalar that it is; `None` for objects and arrays.
-fn with_scalar(raw: &RawValue, then: impl FnOnce(Option<Scalar<'_>>)) {
-    let value: serde_json::Value = match raw.get().as_bytes().first() {
-        Some(b'{' | b'[') | None => return then(None),
-        Some(_) => serde_json::from_str(raw.get()).unwrap_or_default(),
-    };
-    match &value {
-        serde_json::Value::Null => then(Some(Scalar::Null)),
-        serde_json::Value::Bool(found) => then(Some(Scalar::Boolean(*found))),
-        serde_json::Value::String(found) => then(Some(Scalar::Text(found))),
-        serde_json::Value::Number(number) => then(Some(match (number.as_i64(), number.as_u64()) {
-            (Some(whole), _) => Scalar::Integer(whole),
-            (None, Some(whole)) => Scalar::Unsigned(whole),
-            (None, None) => Scalar::Float(number.as_f64().unwrap_or(f64::NAN)),
-        })),
-        serde_json::Value::Array(_) | serde_json::Value::Object(_) => then(None),
     }
 }
 

@@ -16,21 +16,31 @@ pub(super) enum Slot {
         field_type: FieldType,
         convert: Convert,
     },
+    /// A reference that a column holds: an object, or the id itself.
+    Reference { index: usize },
+    /// The id inside a reference.
+    ReferenceId { index: usize },
+    /// The type inside a reference.
+    ReferenceType { index: usize },
 }
 
 impl Slot {
     /// Whether the slot is read from the whole value rather than from a scalar.
     fn is_compound(self) -> bool {
         match self {
-            Self::Id | Self::RecordType => false,
+            Self::Id
+            | Self::RecordType
+            | Self::Reference { .. }
+            | Self::ReferenceId { .. }
+            | Self::ReferenceType { .. } => false,
             Self::Column {
                 field_type,
                 convert,
                 ..
             } => match convert {
-                Convert::Reference | Convert::ReferenceIds => true,
+                Convert::ReferenceIds => true,
                 Convert::Typed => field_type == FieldType::Json,
-                Convert::UnixSeconds | Convert::UnixMillis => false,
+                Convert::Reference | Convert::UnixSeconds | Convert::UnixMillis => false,
             },
         }
     }
@@ -74,8 +84,41 @@ impl Plan {
         }
     }
 
+    /// Reads what a column is made of.
+    pub(super) fn read_column(
+        &mut self,
+        path: &JsonPath,
+        index: usize,
+        field_type: FieldType,
+        convert: Convert,
+    ) {
+        if convert != Convert::Reference {
+            return self.read(
+                path,
+                Slot::Column {
+                    index,
+                    field_type,
+                    convert,
+                },
+            );
+        }
+        let place = self.place(path);
+        self.put(place, Slot::Reference { index });
+        for (key, slot) in [
+            ("id", Slot::ReferenceId { index }),
+            ("type", Slot::ReferenceType { index }),
+        ] {
+            let inside = self.child_or_new(place, key);
+            self.put(inside, slot);
+        }
+    }
+
     pub(super) fn read(&mut self, path: &JsonPath, slot: Slot) {
         let place = self.place(path);
+        self.put(place, slot);
+    }
+
+    fn put(&mut self, place: usize, slot: Slot) {
         let node = &mut self.nodes[place];
         node.slots.push(slot);
         node.compound |= slot.is_compound();
@@ -101,18 +144,22 @@ impl Plan {
 
     /// The node of a path, made if it is not there yet.
     fn place(&mut self, path: &JsonPath) -> usize {
-        path.segments().iter().fold(0, |parent, key| {
-            let digest = digest::key(key);
-            self.child(parent, digest, key).unwrap_or_else(|| {
-                let node = self.nodes.len();
-                self.nodes.push(Node::default());
-                self.nodes[parent].children.push(Child {
-                    digest,
-                    key: key.clone(),
-                    node,
-                });
-                node
-            })
+        path.segments()
+            .iter()
+            .fold(0, |parent, key| self.child_or_new(parent, key))
+    }
+
+    fn child_or_new(&mut self, parent: usize, key: &str) -> usize {
+        let digest = digest::key(key);
+        self.child(parent, digest, key).unwrap_or_else(|| {
+            let node = self.nodes.len();
+            self.nodes.push(Node::default());
+            self.nodes[parent].children.push(Child {
+                digest,
+                key: key.into(),
+                node,
+            });
+            node
         })
     }
 }

@@ -18,10 +18,28 @@ use super::{
 pub(super) trait Sink {
     /// A scalar lies at a slot.
     fn scalar(&mut self, slot: Slot, found: Scalar<'_>);
-    /// An object or array lies at a slot that wants a scalar.
-    fn misfit(&mut self, slot: Slot, kind: &'static str);
+    /// An object or array begins at a slot.
+    fn misfit(&mut self, slot: Slot, kind: Compound);
+    /// An object or array that began at a slot has ended.
+    fn closed(&mut self);
     /// The whole value of a slot that reads it whole.
     fn whole(&mut self, slot: Slot, raw: &RawValue);
+}
+
+/// What is no scalar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Compound {
+    Object,
+    Array,
+}
+
+impl Compound {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Object => "an object",
+            Self::Array => "an array",
+        }
+    }
 }
 
 /// Walks a document that must be an object, and gives the digest of what counts.
@@ -62,7 +80,8 @@ struct Nothing;
 
 impl Sink for Nothing {
     fn scalar(&mut self, _: Slot, _: Scalar<'_>) {}
-    fn misfit(&mut self, _: Slot, _: &'static str) {}
+    fn misfit(&mut self, _: Slot, _: Compound) {}
+    fn closed(&mut self) {}
     fn whole(&mut self, _: Slot, _: &RawValue) {}
 }
 
@@ -85,14 +104,6 @@ impl Walk<'_> {
         }
     }
 
-    /// The slots to read here.
-    fn own_slots(&self) -> &[Slot] {
-        match self.node {
-            Some(node) if self.slots => &self.plan.node(node).slots,
-            Some(_) | None => &[],
-        }
-    }
-
     fn store(self, found: Scalar<'_>) {
         let Self {
             plan,
@@ -107,17 +118,19 @@ impl Walk<'_> {
         }
     }
 
-    fn misfit(&mut self, kind: &'static str) {
-        if self.own_slots().is_empty() {
-            return;
-        }
-        let (plan, node) = (self.plan, self.node);
-        for slot in node
-            .map(|node| &plan.node(node).slots)
-            .into_iter()
-            .flatten()
-        {
-            self.sink.misfit(*slot, kind);
+    /// Tells that an object or array begins; gives whether some slot was told.
+    fn begin(&mut self, kind: Compound) -> bool {
+        let Some(node) = self.node.filter(|_| self.slots) else {
+            return false;
+        };
+        let slots = &self.plan.node(node).slots;
+        slots.iter().for_each(|slot| self.sink.misfit(*slot, kind));
+        !slots.is_empty()
+    }
+
+    fn end(&mut self, was_told: bool) {
+        if was_told {
+            self.sink.closed();
         }
     }
 }
@@ -185,16 +198,17 @@ impl<'de> Visitor<'de> for Walk<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<Digest, A::Error> {
-        self.misfit("an array");
+        let told = self.begin(Compound::Array);
         let mut array = digest::Array::default();
         while let Some(item) = items.next_element_seed(self.inner(None))? {
             array.add(item);
         }
+        self.end(told);
         Ok(array.finish())
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut entries: A) -> Result<Digest, A::Error> {
-        self.misfit("an object");
+        let told = self.begin(Compound::Object);
         let mut object = digest::Object::default();
         let keys = |walk: &Self| Key {
             plan: walk.plan,
@@ -211,6 +225,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
                 Some(_) | None => object.add(key, entries.next_value_seed(self.inner(node))?),
             }
         }
+        self.end(told);
         Ok(object.finish())
     }
 }

@@ -121,6 +121,10 @@ fn a_bad_value_sets_its_document_aside() {
         r#"{"meta":{"id":1},"members":{"id":1}}"#,
         "member_ids: an object cannot become json",
     );
+    let open = r#"{"meta":{"id":1},"owner":{"type":"thing"}}"#;
+    check_reason(open, "owner_id: an object cannot become a reference");
+    let null = r#"{"meta":{"id":1},"owner":{"type":"thing","id":null}}"#;
+    check_reason(null, "owner_id: null cannot become a reference");
     let stranger = r#"{"meta":{"id":1},"owner":{"type":"stranger","id":1}}"#;
     check_reason(
         stranger,
@@ -211,7 +215,7 @@ fn hostile_documents_harm_nothing() {
     );
     assert_eq!(huge, Value::Text("18446744073709551615".into()));
     assert!(map(r#"{"meta":{"id":1},"a":{"ratio":1e999}}"#).is_err());
-    assert!(map(r#"{"meta":{"id":1},"a":5,"owner":{"id":"8","deep":{}}}"#).is_ok());
+    assert!(map(r#"{"meta":{"id":1},"a":5,"owner":{"deep":{"id":"9"},"id":"8"}}"#).is_ok());
     let long = format!(
         r#"{{"meta":{{"id":1}},"a":{{"label":"{}"}}}}"#,
         "x".repeat(1 << 20)
