@@ -12,10 +12,12 @@ use tokio::task::JoinHandle;
 use crate::admin;
 use crate::control::Control;
 use crate::error::Error;
-use crate::generate::{Size, generate};
+use crate::generate::generate;
 use crate::limit::RateLimit;
 use crate::record::Home;
-use crate::server::{Server, serve};
+use crate::serve::serve;
+use crate::server::Server;
+use crate::size::Size;
 use crate::token::Token;
 
 /// The id of the first organisation; the next ones follow.

@@ -86,11 +86,12 @@ impl fmt::Display for Entity {
 impl FromStr for Entity {
     type Err = Error;
 
-    /// Reads a collection (`phone_numbers`) or a kind (`PhoneNumber`).
+    /// Reads a collection (`phone_numbers`), a kind (`PhoneNumber`) or the name of one (`phone_number`).
     fn from_str(text: &str) -> Result<Self, Error> {
-        Self::ALL
-            .into_iter()
-            .find(|entity| entity.collection() == text || entity.kind() == text)
+        let named = serde_json::from_value(text.into()).ok();
+        let called = |entity: &Self| entity.collection() == text || entity.kind() == text;
+        named
+            .or_else(|| Self::ALL.into_iter().find(called))
             .ok_or_else(|| Error::UnknownEntity(text.to_owned()))
     }
 }

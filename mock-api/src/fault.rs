@@ -321,10 +321,9 @@ impl Faults {
             .armed
             .iter()
             .filter(|armed| armed.fault.matches(target));
-        let spellings = matching.map(|armed| &armed.fault.effect);
+        let mut spellings = matching.map(|armed| &armed.fault.effect);
         spellings
-            .filter(|effect| matches!(effect, Effect::Spell { .. }))
-            .last()
+            .rfind(|effect| matches!(effect, Effect::Spell { .. }))
             .cloned()
     }
 

@@ -1,68 +1,18 @@
 //! The seeded generator: the same seed and size give the same organisation, byte for byte.
 
+mod contacts;
+mod groups;
+
 use fastrand::Rng;
-use serde::Serialize;
 
 use crate::attributes::Attributes;
 use crate::entity::Entity;
-use crate::names::{CAMPUSES, CITIES, FIRST, GROUPS, LAST, MEMBERSHIPS, STREETS};
+use crate::names::{CAMPUSES, CITIES, FIRST, LAST, MEMBERSHIPS};
 use crate::organisation::Organisation;
 use crate::record::{Facts, Home, Record};
 use crate::seconds::Seconds;
+use crate::size::Size;
 use crate::timeline::Timeline;
-
-/// How many records of each kind an organisation has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Size {
-    /// Sites.
-    pub campuses: usize,
-    /// People.
-    pub people: usize,
-    /// Households; their memberships follow from the people.
-    pub households: usize,
-    /// Email addresses.
-    pub emails: usize,
-    /// Phone numbers.
-    pub phone_numbers: usize,
-    /// Postal addresses.
-    pub addresses: usize,
-    /// Records of past merges.
-    pub person_mergers: usize,
-    /// Kinds of group.
-    pub group_types: usize,
-    /// Groups.
-    pub groups: usize,
-    /// Places in groups.
-    pub memberships: usize,
-    /// Meetings of groups.
-    pub events: usize,
-}
-
-impl Size {
-    /// The proportions of an ordinary church with this many people.
-    ///
-    /// ```
-    /// let size = mock_api::Size::of(1_000);
-    /// assert_eq!((size.households, size.emails, size.addresses), (600, 1_300, 1_200));
-    /// ```
-    pub fn of(people: usize) -> Self {
-        let some = usize::from(people > 0);
-        Self {
-            campuses: some * (people / 50).clamp(1, 20),
-            people,
-            households: people * 6 / 10,
-            emails: people * 13 / 10,
-            phone_numbers: people * 8 / 10,
-            addresses: people * 12 / 10,
-            person_mergers: people / 200,
-            group_types: some * 6,
-            groups: some * (people / 25).max(3),
-            memberships: people * 3 / 10,
-            events: people * 2 / 10,
-        }
-    }
-}
 
 pub(crate) fn generate(seed: u64, size: Size, home: Home) -> Organisation {
     let mut generator = Generator {
@@ -360,90 +310,6 @@ impl Generator {
         Some(self.people[position].id)
     }
 
-    fn emails(&mut self, rows: usize) {
-        let mut timeline = self.begin(Entity::Email, rows);
-        for index in 0..rows {
-            let Some(owner) = self.owner(index, rows) else {
-                return;
-            };
-            let id = self.id_after(Entity::Email);
-            let frame = self.frame(&mut timeline, id, [owner, 0]);
-            let location = self.pick(&["Home", "Work", "Other"]);
-            let (blocked, primary) = (self.chance(1), self.chance(75));
-            self.attributes
-                .start()
-                .set("address", format!("person{owner}.{id}@example.org"))
-                .set("blocked", blocked)
-                .time("created_at", frame.times.0)
-                .set("location", location)
-                .set("primary", primary)
-                .time("updated_at", frame.times.1);
-            self.put(Entity::Email, frame, Vec::new());
-        }
-    }
-
-    fn phone_numbers(&mut self, rows: usize) {
-        let mut timeline = self.begin(Entity::PhoneNumber, rows);
-        for index in 0..rows {
-            let Some(owner) = self.owner(index, rows) else {
-                return;
-            };
-            let id = self.id_after(Entity::PhoneNumber);
-            let frame = self.frame(&mut timeline, id, [owner, 0]);
-            let location = self.pick(&["Mobile", "Home", "Work"]);
-            let primary = self.chance(75);
-            let carrier = self.maybe(10, "Example Wireless");
-            let (area, local) = (self.rng.u16(201..990), self.rng.u16(..10_000));
-            let national = format!("({area}) 555-{local:04}");
-            self.attributes
-                .start()
-                .set("carrier", carrier)
-                .set("country_code", "US")
-                .time("created_at", frame.times.0)
-                .set("e164", format!("+1{area}555{local:04}"))
-                .set("international", format!("+1 {area}-555-{local:04}"))
-                .set("location", location)
-                .set("national", &national)
-                .set("number", &national)
-                .set("primary", primary)
-                .time("updated_at", frame.times.1);
-            self.put(Entity::PhoneNumber, frame, Vec::new());
-        }
-    }
-
-    fn addresses(&mut self, rows: usize) {
-        let mut timeline = self.begin(Entity::Address, rows);
-        for index in 0..rows {
-            let Some(owner) = self.owner(index, rows) else {
-                return;
-            };
-            let id = self.id_after(Entity::Address);
-            let frame = self.frame(&mut timeline, id, [owner, 0]);
-            let (city, state) = self.pick(CITIES);
-            let street = self.pick(STREETS);
-            let number = self.rng.u32(1..9_999);
-            let second = self.maybe(12, format!("Apt {}", number % 90));
-            let location = self.pick(&["Home", "Work", "Other"]);
-            let primary = self.chance(80);
-            let zip = self.rng.u32(..99_999);
-            let zip = self.maybe(95, format!("{zip:05}"));
-            self.attributes
-                .start()
-                .set("city", city)
-                .set("country_code", "US")
-                .set("country_name", "United States")
-                .time("created_at", frame.times.0)
-                .set("location", location)
-                .set("primary", primary)
-                .set("state", state)
-                .set("street_line_1", format!("{number} {street}"))
-                .set("street_line_2", second)
-                .time("updated_at", frame.times.1)
-                .set("zip", zip);
-            self.put(Entity::Address, frame, Vec::new());
-        }
-    }
-
     /// Past merges name a survivor that exists and a person who does not.
     fn person_mergers(&mut self, rows: usize) {
         let mut timeline = self.begin(Entity::PersonMerger, rows);
@@ -467,131 +333,4 @@ impl Generator {
             self.put(Entity::PersonMerger, frame, Vec::new());
         }
     }
-
-    fn group_types(&mut self, rows: usize) {
-        for index in 0..rows {
-            let id = index as u64 + 1;
-            self.attributes
-                .start()
-                .set("church_center_visible", index % 2 == 0)
-                .set("color", "#4fd2a0")
-                .nulls(["description"])
-                .set("name", format!("{} type", GROUPS[index % GROUPS.len()]))
-                .set("position", index);
-            let frame = Frame {
-                id,
-                times: (Seconds::START, Seconds::START),
-                slots: [0; 2],
-            };
-            self.put(Entity::GroupType, frame, Vec::new());
-        }
-    }
-
-    /// One group in seven is unique, with no type; one in twenty is archived.
-    fn groups(&mut self, rows: usize, types: usize, memberships: usize) {
-        let mut timeline = self.begin(Entity::Group, rows);
-        for index in 0..rows {
-            let id = index as u64 + 1;
-            let kind = match types {
-                0 => 0,
-                _ if index % 7 == 3 => 0,
-                _ => self.rng.u64(1..=types as u64),
-            };
-            let frame = self.frame(&mut timeline, id, [kind, 0]);
-            let archived_at = (index % 20 == 19).then(|| frame.times.1.to_string());
-            let description = self.maybe(60, "<p>Everybody is welcome &amp; fed.</p>");
-            let preference = self.pick(&["physical", "virtual"]);
-            let schedule = self.maybe(70, "Sundays at 9:30am");
-            self.attributes
-                .start()
-                .set("archived_at", archived_at)
-                .nulls(["contact_email"])
-                .time("created_at", frame.times.0)
-                .set("description", description)
-                .set("events_visibility", "members")
-                .set("header_image", Header::default())
-                .set("location_type_preference", preference)
-                .set("memberships_count", share(memberships, rows, index).len())
-                .set("name", format!("{} {id}", GROUPS[index % GROUPS.len()]))
-                .nulls(["public_church_center_web_url"])
-                .set("schedule", schedule)
-                .nulls(["virtual_location_url"]);
-            self.put(Entity::Group, frame, Vec::new());
-        }
-    }
-
-    fn memberships(&mut self, groups: usize, rows: usize) {
-        let mut timeline = self.begin(Entity::Membership, rows);
-        for group in 0..groups {
-            for (place, index) in share(rows, groups, group).enumerate() {
-                let Some(person) = self
-                    .people
-                    .get((group * 7 + place) % self.people.len().max(1))
-                else {
-                    return;
-                };
-                let slots = [group as u64 + 1, person.id];
-                let frame = self.frame(&mut timeline, index as u64 + 1, slots);
-                let role = if place == 0 { "leader" } else { "member" };
-                self.attributes
-                    .start()
-                    .time("joined_at", frame.times.0)
-                    .set("role", role);
-                self.put(Entity::Membership, frame, Vec::new());
-            }
-        }
-    }
-
-    /// Meetings around the start of the clock: four in five past, the rest to come.
-    fn events(&mut self, groups: usize, rows: usize) {
-        let rows = if groups == 0 { 0 } else { rows };
-        self.organisation.store_mut(Entity::Event).reserve(rows);
-        for index in 0..rows {
-            let group = self.rng.u64(1..=groups as u64);
-            let submitter = self.owner(index, rows).unwrap_or(0);
-            let submitter = self.maybe(30, submitter).unwrap_or(0);
-            let starts = Seconds(Seconds::START.0 + self.rng.i64(-400..100) * 86_400);
-            let canceled = self.chance(5);
-            let canceled_at = canceled.then(|| Seconds(starts.0 - 3_600).to_string());
-            let visitors = self.rng.u8(..9);
-            let visitors = self.maybe(40, visitors);
-            self.attributes
-                .start()
-                .set("attendance_requests_enabled", true)
-                .set("automated_reminder_enabled", false)
-                .set("canceled", canceled)
-                .set("canceled_at", canceled_at)
-                .nulls(["description"])
-                .time("ends_at", Seconds(starts.0 + 5_400))
-                .set("location_type_preference", "physical")
-                .set("multi_day", false)
-                .set("name", GROUPS[index % GROUPS.len()])
-                .set("reminders_sent", false)
-                .nulls(["reminders_sent_at"])
-                .set("repeating", index % 2 == 0)
-                .time("starts_at", starts)
-                .nulls(["virtual_location_url"])
-                .set("visitors_count", visitors);
-            let times = (starts, starts);
-            let frame = Frame {
-                id: index as u64 + 1,
-                times,
-                slots: [group, submitter],
-            };
-            self.put(Entity::Event, frame, Vec::new());
-        }
-    }
-}
-
-/// The picture of a group, in three sizes.
-#[derive(Default, Serialize)]
-struct Header {
-    medium: Option<&'static str>,
-    original: Option<&'static str>,
-    thumbnail: Option<&'static str>,
-}
-
-/// The part of `rows` that falls to one of `parts`.
-fn share(rows: usize, parts: usize, part: usize) -> std::ops::Range<usize> {
-    rows * part / parts..rows * (part + 1) / parts
 }

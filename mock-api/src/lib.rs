@@ -15,7 +15,8 @@
 //! // The second page of people fails once.
 //! api.control().arm(Fault::new(Effect::status(503)).entity(Entity::Person).page(1).once());
 //!
-//! let client = reqwest::Client::new();
+//! let timeout = std::time::Duration::from_secs(10);
+//! let client = reqwest::Client::builder().timeout(timeout).build()?;
 //! let page = |offset: usize| {
 //!     let url = format!("{}/people/v2/people?per_page=100&offset={offset}", api.base_url());
 //!     client.get(url).bearer_auth(api.token()).send()
@@ -51,6 +52,7 @@ mod answer;
 mod api;
 mod attributes;
 mod control;
+mod draft;
 mod entity;
 mod error;
 mod fault;
@@ -60,13 +62,17 @@ mod log;
 mod mutation;
 mod names;
 mod organisation;
+mod outgoing;
 mod page;
 mod query;
+mod read;
 mod record;
 mod route;
 mod seconds;
 mod select;
+mod serve;
 mod server;
+mod size;
 mod spec;
 mod store;
 mod timeline;
@@ -78,10 +84,11 @@ pub use control::Control;
 pub use entity::{Entity, Product};
 pub use error::Error;
 pub use fault::{Armed, Effect, Fault, Spelling};
-pub use generate::Size;
+
 pub use limit::RateLimit;
 pub use log::{Log, Request};
 pub use mutation::Mutation;
 pub use organisation::Row;
 pub use seconds::Seconds;
+pub use size::Size;
 pub use token::Token;

@@ -53,7 +53,7 @@ pub(crate) enum Comparison {
 /// One name of `include`, with what is to be included beneath it.
 pub(crate) struct Include {
     pub(crate) nested: &'static Nested,
-    pub(crate) beneath: Vec<Include>,
+    pub(crate) beneath: Vec<Self>,
 }
 
 impl Query {

@@ -2,21 +2,24 @@
 
 use std::collections::HashSet;
 
+use axum::http::Method;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::answer::{Answer, Refusal};
+use crate::draft::id_of;
 use crate::entity::Entity;
 use crate::error::Error;
-use crate::organisation::{Organisation, id_of};
-use crate::page::Reader;
+use crate::organisation::Organisation;
+use crate::page::{Reader, beneath};
 use crate::query::Query;
+use crate::route::Place;
 use crate::seconds::Seconds;
-use crate::spec::Spec;
+use crate::spec::{By, Create, Nested, Spec};
 
 /// The body of a write.
 #[derive(Deserialize)]
-pub(crate) struct Body {
+struct Body {
     data: Data,
 }
 
@@ -34,8 +37,69 @@ struct Changes {
     people: Vec<u64>,
 }
 
+/// Answers every method but GET.
+pub(crate) fn change(
+    organisation: &mut Organisation,
+    method: &Method,
+    place: Place,
+    body: &[u8],
+    now: Seconds,
+) -> Answer {
+    let (spec, id) = match place {
+        Place::List(spec) if *method == Method::POST && spec.create == Create::Top => {
+            return with_body(body, |body| create(organisation, spec, None, body, now));
+        }
+        Place::Nested(parent, id, nested) if *method == Method::POST => {
+            let Some(owner) = owner_of(parent, id, nested) else {
+                return Answer::not_allowed();
+            };
+            if organisation.store(parent.entity).find(id).is_none() {
+                return Answer::not_found();
+            }
+            let spec = nested.entity.spec();
+            return with_body(body, |body| {
+                create(organisation, spec, Some(owner), body, now)
+            });
+        }
+        Place::One(spec, id) => (spec, id),
+        Place::NestedOne(parent, id, nested, nested_id) => {
+            let record = organisation.store(parent.entity).find(id);
+            if !record.is_some_and(|it| beneath(organisation, it, nested).contains(&nested_id)) {
+                return Answer::not_found();
+            }
+            (nested.entity.spec(), nested_id)
+        }
+        Place::Organisation | Place::List(_) | Place::Nested(..) => return Answer::not_allowed(),
+    };
+    match *method {
+        Method::PATCH if spec.update => {
+            with_body(body, |body| update(organisation, spec, id, body, now))
+        }
+        Method::DELETE if spec.delete => delete(organisation, spec, id, now),
+        _ => Answer::not_allowed(),
+    }
+}
+
+/// The reference that the path of a nested create sets.
+fn owner_of(parent: &Spec, id: u64, nested: &Nested) -> Option<(&'static str, u64)> {
+    let spec = nested.entity.spec();
+    let By::Slot(slot) = nested.by else {
+        return None;
+    };
+    let reference = spec.references.iter().find(|it| it.slot == slot)?;
+    let created_here = spec.create == Create::Under(slot) && reference.entity == parent.entity;
+    created_here.then_some((reference.key, id))
+}
+
+fn with_body(body: &[u8], then: impl FnOnce(Body) -> Answer) -> Answer {
+    match serde_json::from_slice(body) {
+        Ok(body) => then(body),
+        Err(_) => Answer::bad_request("The body is not a JSON:API document"),
+    }
+}
+
 /// Creates a record; `owner` is the reference that the path sets.
-pub(crate) fn create(
+fn create(
     organisation: &mut Organisation,
     spec: &'static Spec,
     owner: Option<(&'static str, u64)>,
@@ -67,7 +131,7 @@ pub(crate) fn create(
     }
 }
 
-pub(crate) fn update(
+fn update(
     organisation: &mut Organisation,
     spec: &'static Spec,
     id: u64,
@@ -83,12 +147,7 @@ pub(crate) fn update(
     }
 }
 
-pub(crate) fn delete(
-    organisation: &mut Organisation,
-    spec: &'static Spec,
-    id: u64,
-    now: Seconds,
-) -> Answer {
+fn delete(organisation: &mut Organisation, spec: &'static Spec, id: u64, now: Seconds) -> Answer {
     match organisation.delete(spec.entity, &HashSet::from([id]), now) {
         0 => Answer::not_found(),
         _ => Answer::no_content(),

@@ -1,6 +1,7 @@
 //! The server as its callers meet it: over HTTP, on a real socket.
 
 mod admin;
+mod binary;
 mod faults;
 mod limits;
 mod lists;

@@ -29,7 +29,7 @@ impl Source {
         let api = builder.start().await.unwrap();
         Self {
             api,
-            client: reqwest::Client::new(),
+            client: client(),
         }
     }
 
@@ -88,6 +88,12 @@ impl Source {
     pub(crate) fn id(&self, entity: Entity, nth: usize) -> u64 {
         self.control().dump(entity)[nth].id.parse().unwrap()
     }
+}
+
+/// A client that gives up long after any answer is due.
+pub(crate) fn client() -> reqwest::Client {
+    let timeout = std::time::Duration::from_secs(60);
+    reqwest::Client::builder().timeout(timeout).build().unwrap()
 }
 
 pub(crate) async fn receive(request: RequestBuilder) -> reqwest::Result<Got> {

@@ -177,13 +177,14 @@ impl Transport {
         pause: Option<Duration>,
         deadline: Instant,
     ) -> Option<Duration> {
+        let asked = error.retry_after().unwrap_or_default();
+        let sits_out = |pause| pause <= self.patience.wait && Instant::now() + pause < deadline;
         if matches!(error, Error::RateLimited { .. }) {
             // Nothing was done, so that it counts against the deadline only; the wait is the budget's.
-            return Some(Duration::ZERO);
+            return sits_out(asked).then_some(Duration::ZERO);
         }
-        let pause = pause?.max(error.retry_after().unwrap_or_default());
-        let sits_out = pause <= self.patience.wait && Instant::now() + pause < deadline;
-        sits_out.then_some(pause)
+        let pause = pause?.max(asked);
+        sits_out(pause).then_some(pause)
     }
 }
 

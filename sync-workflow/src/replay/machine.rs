@@ -265,8 +265,9 @@ impl Machine {
         self.next_position
     }
 
+    /// Times are kept to the microsecond, as the journal keeps them: a replay must see the same.
     pub(super) fn begin_turn(&mut self, now: Timestamp) {
-        self.now = now;
+        self.now = Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now);
     }
 
     pub(super) fn take_fault(&mut self) -> Option<Fault> {

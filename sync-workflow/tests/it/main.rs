@@ -3,4 +3,5 @@
 mod differential;
 mod engine;
 mod memory;
+mod postgres;
 mod sqlite;

@@ -1,6 +1,7 @@
 //! What only the Postgres journal has to show: locks, migrations, connections, plans.
 
 mod commits;
+mod conformance;
 mod connections;
 mod fence;
 mod schema;
@@ -69,9 +70,15 @@ impl Bench {
         info.unwrap().status
     }
 
+    /// How many records a run has. Connections that were lost are replaced meanwhile.
     async fn length(&self, run: RunId) -> usize {
-        let history = self.journal.load(run, Position(0), 1_000).await.unwrap();
-        history.records.len()
+        for _ in 0..100 {
+            match self.journal.load(run, Position(0), 1_000).await {
+                Ok(history) => return history.records.len(),
+                Err(error) => assert!(error.is_transient(), "{error:?}"),
+            }
+        }
+        panic!("the journal never answered");
     }
 }
 

@@ -47,9 +47,13 @@ async fn a_terminated_run_takes_nothing_more_from_its_node() {
         .unwrap()
         .unwrap();
     assert_eq!((ended.run, ended.node), (run, Some(bench.node)));
-    let outcome = bench.commit(batch(vec![goes_on(run, vec![record(1)])])).await;
+    let outcome = bench
+        .commit(batch(vec![goes_on(run, vec![record(1)])]))
+        .await;
     assert_eq!(outcomes(&outcome), [RunOutcome::Lost]);
-    let outcome = bench.commit(batch(vec![goes_on(run, vec![record(2)])])).await;
+    let outcome = bench
+        .commit(batch(vec![goes_on(run, vec![record(2)])]))
+        .await;
     assert_eq!(outcomes(&outcome), [RunOutcome::Lost]);
     let outcome = bench.commit(batch(vec![suspends(run, 0)])).await;
     assert_eq!(outcomes(&outcome), [RunOutcome::Lost]);
@@ -248,14 +252,29 @@ async fn two_nodes_whose_runs_wake_each_other_do_not_deadlock() {
     for round in 0..10 {
         // Every parent is held here, and one child of each is held by the other node.
         let parents: Vec<_> = (0..8).map(|n| new_run(&format!("p {round} {n}"))).collect();
-        let here: Vec<_> = parents.iter().map(|p| child_of(p.run, &format!("h {}", p.run))).collect();
-        let there: Vec<_> = parents.iter().map(|p| child_of(p.run, &format!("t {}", p.run))).collect();
-        let starts = |runs: &[NewRun]| Batch { starts: runs.to_vec(), ..Batch::default() };
+        let here: Vec<_> = parents
+            .iter()
+            .map(|p| child_of(p.run, &format!("h {}", p.run)))
+            .collect();
+        let there: Vec<_> = parents
+            .iter()
+            .map(|p| child_of(p.run, &format!("t {}", p.run)))
+            .collect();
+        let starts = |runs: &[NewRun]| Batch {
+            starts: runs.to_vec(),
+            ..Batch::default()
+        };
         bench.commit(starts(&parents)).await;
         bench.commit(starts(&here)).await;
         bench.journal.commit(other, &starts(&there)).await.unwrap();
 
-        let ours = batch(parents.iter().map(|p| closes(p.run, 1)).chain(here.iter().map(|c| closes(c.run, 1))).collect());
+        let ours = batch(
+            parents
+                .iter()
+                .map(|p| closes(p.run, 1))
+                .chain(here.iter().map(|c| closes(c.run, 1)))
+                .collect(),
+        );
         let theirs = batch(there.iter().rev().map(|c| closes(c.run, 1)).collect());
         let (ours, theirs) = tokio::join!(
             bench.journal.commit(bench.node, &ours),

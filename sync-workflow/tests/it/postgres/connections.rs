@@ -29,7 +29,14 @@ async fn a_step_that_holds_the_only_connection_holds_up_no_commit_and_no_heartbe
     journal.renew(bench.node, LEASE).await.unwrap();
     journal.notify(&[Hint::LookAgain]).await.unwrap();
     drop(held);
-    assert!(journal.claim(bench.node, &request(1)).await.unwrap().runs.is_empty());
+    assert!(
+        journal
+            .claim(bench.node, &request(1))
+            .await
+            .unwrap()
+            .runs
+            .is_empty()
+    );
 }
 
 #[tokio::test]
@@ -42,10 +49,16 @@ async fn callers_that_go_away_leave_no_connection_inside_a_transaction() {
         .unwrap();
     let run = bench.born("abandoned").await;
     let selector = RunSelector::Run(run);
-    let reason = Record { kind: RecordKind::Terminated, ..last_record(0) };
+    let reason = Record {
+        kind: RecordKind::Terminated,
+        ..last_record(0)
+    };
     // Each is polled a few times only and then dropped.
     for polls in 0..12 {
-        let new = NewRun { placement: Placement::Anywhere, ..new_run(&format!("abandoned {polls}")) };
+        let new = NewRun {
+            placement: Placement::Anywhere,
+            ..new_run(&format!("abandoned {polls}"))
+        };
         poll_and_drop(journal.start(&new), polls).await;
         poll_and_drop(journal.begin(), polls).await;
         poll_and_drop(journal.reap(1), polls).await;
@@ -54,10 +67,20 @@ async fn callers_that_go_away_leave_no_connection_inside_a_transaction() {
     }
     // A connection that is inside a transaction nobody knows of would swallow this.
     for number in 0..4 {
-        let new = NewRun { placement: Placement::Anywhere, ..new_run(&format!("after {number}")) };
+        let new = NewRun {
+            placement: Placement::Anywhere,
+            ..new_run(&format!("after {number}"))
+        };
         journal.start(&new).await.unwrap();
-        let seen = bench.journal.describe(&RunSelector::Run(new.run)).await.unwrap();
-        assert!(seen.is_some(), "the start was acknowledged and is not there");
+        let seen = bench
+            .journal
+            .describe(&RunSelector::Run(new.run))
+            .await
+            .unwrap();
+        assert!(
+            seen.is_some(),
+            "the start was acknowledged and is not there"
+        );
     }
 }
 
@@ -109,7 +132,9 @@ async fn until_answered(bench: &Bench, batch: &Batch) -> bool {
 #[tokio::test]
 async fn hints_reach_other_processes_and_a_lost_listener_says_look_again() {
     let bench = Bench::new().await;
-    let listening = PostgresJournal::connect(bench.database.url()).await.unwrap();
+    let listening = PostgresJournal::connect(bench.database.url())
+        .await
+        .unwrap();
     assert_eq!(listening.hints().await, [Hint::LookAgain]);
     let run = RunId::from_uuid(Uuid::now_v7());
     bench.journal.notify(&[Hint::Closed(run)]).await.unwrap();
@@ -126,15 +151,22 @@ async fn hints_reach_other_processes_and_a_lost_listener_says_look_again() {
 
 #[tokio::test]
 async fn a_server_that_cannot_be_reached_is_unavailable() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let refused = PostgresJournal::connect(&format!("postgres://nobody@127.0.0.1:{port}/none")).await;
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let refused =
+        PostgresJournal::connect(&format!("postgres://nobody@127.0.0.1:{port}/none")).await;
     assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
 }
 
 #[tokio::test]
 async fn a_wrong_database_is_refused_without_a_second_try() {
     let database = Database::create().unwrap();
-    let url = database.url().replace(database.name(), "there_is_no_such_database");
+    let url = database
+        .url()
+        .replace(database.name(), "there_is_no_such_database");
     let refused = PostgresJournal::connect(&url).await;
     assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
 }
@@ -151,19 +183,29 @@ async fn a_payload_over_the_bound_is_refused_before_it_is_sent() {
         .journal
         .commit(bench.node, &batch(vec![goes_on(run, vec![large])]))
         .await;
-    assert!(matches!(refused, Err(Error::PayloadTooLarge { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(Error::PayloadTooLarge { .. })),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_claim_takes_each_run_once_and_counts_the_attempt() {
     let bench = Bench::new().await;
     for number in 0..20 {
-        let new = NewRun { placement: Placement::Anywhere, ..new_run(&format!("claim {number}")) };
+        let new = NewRun {
+            placement: Placement::Anywhere,
+            ..new_run(&format!("claim {number}"))
+        };
         bench.journal.start(&new).await.unwrap();
     }
     let ten = request(10);
-    let claims = futures::future::join_all((0..4).map(|_| bench.journal.claim(bench.node, &ten))).await;
-    let mut runs: Vec<_> = claims.into_iter().flat_map(|claim| claim.unwrap().runs).collect();
+    let claims =
+        futures::future::join_all((0..4).map(|_| bench.journal.claim(bench.node, &ten))).await;
+    let mut runs: Vec<_> = claims
+        .into_iter()
+        .flat_map(|claim| claim.unwrap().runs)
+        .collect();
     assert!(runs.iter().all(|run| run.attempts == 1));
     runs.sort_by_key(|run| run.run);
     runs.dedup_by_key(|run| run.run);

@@ -54,7 +54,11 @@ async fn an_append_that_meets_a_reap_which_is_rolled_back_goes_on() {
 #[tokio::test]
 async fn a_reaper_waits_for_a_commit_in_flight_and_frees_the_runs_that_it_started() {
     let bench = Bench::new().await;
-    bench.journal.renew(bench.node, Duration::ZERO).await.unwrap();
+    bench
+        .journal
+        .renew(bench.node, Duration::ZERO)
+        .await
+        .unwrap();
     let mut zombie = bench.connect().await;
     let mut observer = bench.connect().await;
 
@@ -88,15 +92,21 @@ async fn a_reaper_waits_for_a_commit_in_flight_and_frees_the_runs_that_it_starte
 #[tokio::test]
 async fn a_node_that_renews_while_its_reaper_waits_is_spared() {
     let bench = Bench::new().await;
-    bench.journal.renew(bench.node, Duration::ZERO).await.unwrap();
+    bench
+        .journal
+        .renew(bench.node, Duration::ZERO)
+        .await
+        .unwrap();
     let mut heart = bench.connect().await;
     let mut observer = bench.connect().await;
 
     let mut beat = heart.begin().await.unwrap();
-    sqlx::query("UPDATE sync_workflow.nodes SET expires_at = clock_timestamp() + interval '1 hour'")
-        .execute(&mut *beat)
-        .await
-        .unwrap();
+    sqlx::query(
+        "UPDATE sync_workflow.nodes SET expires_at = clock_timestamp() + interval '1 hour'",
+    )
+    .execute(&mut *beat)
+    .await
+    .unwrap();
     let (reaped, ()) = tokio::join!(bench.journal.reap(10), async {
         until_somebody_waits(&mut observer).await;
         beat.commit().await.unwrap();
@@ -171,7 +181,17 @@ async fn a_commit_in_doubt_is_waited_out_before_it_is_read_back() {
     });
     assert_eq!(happened.unwrap(), Some(true));
 
-    let other = batch(vec![goes_on(run, vec![Record { payload: Bytes::new(), ..record(1) }])]);
-    let happened = bench.journal.was_committed(bench.node, &other).await.unwrap();
+    let other = batch(vec![goes_on(
+        run,
+        vec![Record {
+            payload: Bytes::new(),
+            ..record(1)
+        }],
+    )]);
+    let happened = bench
+        .journal
+        .was_committed(bench.node, &other)
+        .await
+        .unwrap();
     assert_eq!(happened, Some(false), "another record stands there");
 }

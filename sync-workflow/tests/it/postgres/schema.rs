@@ -7,10 +7,8 @@ use super::*;
 #[tokio::test]
 async fn processes_that_start_at_once_migrate_once() {
     let database = Database::create().unwrap();
-    let opened = futures::future::join_all(
-        (0..6).map(|_| PostgresJournal::connect(database.url())),
-    )
-    .await;
+    let opened =
+        futures::future::join_all((0..6).map(|_| PostgresJournal::connect(database.url()))).await;
     for journal in opened {
         journal.unwrap();
     }
@@ -85,13 +83,25 @@ async fn a_damaged_journal_is_reported_with_its_place() {
     damage("UPDATE sync_workflow.journal SET kind = 999 WHERE position = 2");
     let loaded = bench.journal.load(run, Position(0), 100).await;
     assert!(
-        matches!(loaded, Err(Error::Corrupt { position: Position(2), .. })),
+        matches!(
+            loaded,
+            Err(Error::Corrupt {
+                position: Position(2),
+                ..
+            })
+        ),
         "{loaded:?}"
     );
     damage("DELETE FROM sync_workflow.journal WHERE position = 1");
     let loaded = bench.journal.load(run, Position(0), 100).await;
     assert!(
-        matches!(loaded, Err(Error::Corrupt { position: Position(1), .. })),
+        matches!(
+            loaded,
+            Err(Error::Corrupt {
+                position: Position(1),
+                ..
+            })
+        ),
         "{loaded:?}"
     );
 }

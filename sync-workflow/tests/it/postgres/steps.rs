@@ -35,7 +35,10 @@ async fn write(transaction: &mut sqlx::Transaction<'static, sqlx::Postgres>) {
 
 async fn with_table() -> Bench {
     let bench = Bench::new().await;
-    bench.database.psql("CREATE TABLE effect (value int)").unwrap();
+    bench
+        .database
+        .psql("CREATE TABLE effect (value int)")
+        .unwrap();
     bench
 }
 
@@ -51,7 +54,10 @@ async fn a_step_commits_the_users_writes_with_its_record() {
     write(&mut transaction).await;
     bench
         .journal
-        .commit_step(OpenTransaction::Postgres(transaction), &step(&bench, run, 1))
+        .commit_step(
+            OpenTransaction::Postgres(transaction),
+            &step(&bench, run, 1),
+        )
         .await
         .unwrap();
     assert_eq!(effects(&bench), "1");
@@ -67,7 +73,10 @@ async fn a_step_of_a_dead_node_writes_nothing() {
     bench.journal.retire(bench.node).await.unwrap();
     let committed = bench
         .journal
-        .commit_step(OpenTransaction::Postgres(transaction), &step(&bench, run, 1))
+        .commit_step(
+            OpenTransaction::Postgres(transaction),
+            &step(&bench, run, 1),
+        )
         .await;
     assert!(matches!(committed, Err(Error::Fenced)), "{committed:?}");
     assert_eq!(effects(&bench), "0");
@@ -87,7 +96,10 @@ async fn a_step_at_a_position_that_is_not_the_next_one_writes_nothing() {
                 &step(&bench, run, position),
             )
             .await;
-        assert!(matches!(committed, Err(Error::RunLost { .. })), "{committed:?}");
+        assert!(
+            matches!(committed, Err(Error::RunLost { .. })),
+            "{committed:?}"
+        );
     }
     assert_eq!(effects(&bench), "0");
 }
@@ -98,13 +110,22 @@ async fn a_step_that_swallowed_an_error_is_not_reported_as_committed() {
     let run = bench.born("step").await;
     let mut transaction = open(&bench).await;
     write(&mut transaction).await;
-    sqlx::query("SELECT 1 / 0").execute(&mut *transaction).await.unwrap_err();
+    sqlx::query("SELECT 1 / 0")
+        .execute(&mut *transaction)
+        .await
+        .unwrap_err();
     let committed = bench
         .journal
-        .commit_step(OpenTransaction::Postgres(transaction), &step(&bench, run, 1))
+        .commit_step(
+            OpenTransaction::Postgres(transaction),
+            &step(&bench, run, 1),
+        )
         .await;
     assert!(matches!(committed, Err(Error::Refused(_))), "{committed:?}");
-    assert_eq!((effects(&bench).as_str(), bench.length(run).await), ("0", 1));
+    assert_eq!(
+        (effects(&bench).as_str(), bench.length(run).await),
+        ("0", 1)
+    );
 }
 
 #[tokio::test]
@@ -120,10 +141,16 @@ async fn a_constraint_that_is_checked_at_commit_refuses_the_step() {
     write(&mut transaction).await;
     let committed = bench
         .journal
-        .commit_step(OpenTransaction::Postgres(transaction), &step(&bench, run, 1))
+        .commit_step(
+            OpenTransaction::Postgres(transaction),
+            &step(&bench, run, 1),
+        )
         .await;
     assert!(matches!(committed, Err(Error::Refused(_))), "{committed:?}");
-    assert_eq!((effects(&bench).as_str(), bench.length(run).await), ("0", 1));
+    assert_eq!(
+        (effects(&bench).as_str(), bench.length(run).await),
+        ("0", 1)
+    );
 }
 
 #[tokio::test]
