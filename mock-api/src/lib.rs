@@ -51,6 +51,7 @@ mod admin;
 mod answer;
 mod api;
 mod attributes;
+mod condition;
 mod control;
 mod draft;
 mod entity;

@@ -1,6 +1,9 @@
 //! The server as its callers meet it: over HTTP, on a real socket.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails where it stands"
+)]
 
 mod admin;
 mod binary;
