@@ -12,13 +12,17 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    manifest::{CursorSpec, Direction, FilterOp},
+    manifest::{CursorSpec, Direction},
     names::ExternalId,
     record::{ContentHash, Record},
 };
 
 /// The most records that may share the cursor's instant; bounds the cursor's size.
 pub const MAX_TIED: usize = 10_000;
+
+/// How often one window may be read again because rows moved; an order that never holds still would
+/// otherwise be read forever.
+pub const MAX_RESTARTS: u32 = 100;
 
 /// How far an entity has been followed: an instant, and the records seen at it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +86,15 @@ pub enum Error {
         /// The instant.
         at: Timestamp,
     },
+    /// More rows share one instant, or have none, than one window may page through.
+    #[error("more rows share one instant than a window of {max_window} rows holds")]
+    InstantTooLarge {
+        /// The window.
+        max_window: u64,
+    },
+    /// Rows move again and again: the source does not keep the order.
+    #[error("rows moved {MAX_RESTARTS} times inside one window")]
+    Unstable,
     /// A page was empty, but the source says that there is more.
     #[error("the page is empty, but the source says that there is more")]
     Stalled,
@@ -91,9 +104,13 @@ pub enum Error {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Paging {
-    /// Each page begins at the last instant seen: a record that changes moves behind the walk's
-    /// position and pulls no other past it.
-    Keyset,
+    /// Filtered from an instant, oldest first, by offset inside one window; each page begins at the last
+    /// row of the page before, so that rows that moved are noticed. A new window begins at the newest
+    /// instant seen.
+    Keyset {
+        /// The rows that one window may page through.
+        max_window: Option<u64>,
+    },
     /// Each page begins behind a number of rows, or at a token: rows that shift in between can slip past.
     Positions,
 }
@@ -135,14 +152,14 @@ impl Findings {
 /// #     "filter": {"param": "since", "op": "gte"},
 /// #     "sort": {"direction": "asc", "param": "order", "value": "updated_at"},
 /// # })).unwrap();
-/// let mut walk = CursorWalk::begin(&spec, None, Paging::Keyset);
+/// let mut walk = CursorWalk::begin(&spec, None, Paging::Keyset { max_window: None });
 /// let id = ExternalId::from(1_u64);
 /// let at = "2025-03-20T12:00:00Z".parse()?;
 /// walk.observe([Row { id: &id, at: Some(at), hash: ContentHash([0; 16]) }], None)?;
 /// assert_eq!(walk.durable().unwrap().at(), at);
 ///
 /// // The next delta begins one overlap earlier.
-/// let next = CursorWalk::begin(&spec, walk.complete(), Paging::Keyset);
+/// let next = CursorWalk::begin(&spec, walk.complete(), Paging::Keyset { max_window: None });
 /// assert_eq!(next.asked_from().unwrap().to_string(), "2025-03-20T11:59:00Z");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -174,8 +191,7 @@ impl CursorWalk {
         }
     }
 
-    /// The instant to filter by: the cursor's less the overlap, and one step earlier still where the
-    /// filter is exclusive. `None` asks for everything.
+    /// The first instant that the answer must hold: the cursor's less the overlap. `None` asks for everything.
     pub fn asked_from(&self) -> Option<Timestamp> {
         self.asked_from
     }
@@ -244,59 +260,83 @@ impl CursorWalk {
         self.newest().cloned()
     }
 
-    /// Where the next page of a keyset begins, after a page that was asked for at `position` and has been
-    /// observed: at the newest instant seen, or deeper inside it while whole pages share it. `None` when
-    /// the walk is complete.
+    /// Where a keyset begins.
+    pub fn first_position(&self) -> KeysetPosition {
+        KeysetPosition {
+            from: self.asked_from,
+            ..KeysetPosition::default()
+        }
+    }
+
+    /// Takes one page of a keyset that was asked for at `position`, as [`CursorWalk::observe`] does, and
+    /// tells where the next one begins; `None` when the walk is complete.
     ///
-    /// Inside an instant a page begins at the last row of the page before. When that row is no longer
-    /// there, rows have moved, and the instant is read again from its first row.
+    /// When the row that the page should begin with is no longer on it, rows have moved and some may have
+    /// slipped past: the page's rows may be applied, but they move no cursor, and the walk goes on from
+    /// the newest instant seen before.
     ///
     /// # Errors
-    /// The page was empty, but the source says that there is more.
-    pub fn next_keyset(
-        &self,
+    /// As [`CursorWalk::observe`]; an instant is too large for a window; rows move without end; or the
+    /// page was empty, but the source says that there is more.
+    pub fn observe_keyset<'r>(
+        &mut self,
         position: &KeysetPosition,
         page: KeysetPage<'_>,
-    ) -> Result<Option<KeysetPosition>, Error> {
-        let from = position.from;
-        if position
-            .anchor
-            .as_ref()
-            .is_some_and(|anchor| !page.ids.contains(&anchor))
-        {
-            return Ok(Some(KeysetPosition {
-                from,
-                ..KeysetPosition::default()
-            }));
+        rows: impl IntoIterator<Item = Row<'r>>,
+        source_now: Option<Timestamp>,
+    ) -> Result<(Findings, Option<KeysetPosition>), Error> {
+        if !position.is_continued_by(page) {
+            let restart = self.new_window(position)?;
+            // The window begins before the rows that have been seen.
+            self.last = None;
+            return Ok((Findings::default(), Some(restart)));
         }
+        let findings = self.observe(rows, source_now)?;
         if page.ended {
-            return Ok(None);
-        }
-        let reached = self.high_water.as_ref().map(|cursor| cursor.at);
-        if reached > from {
-            return Ok(Some(KeysetPosition {
-                from: reached,
-                ..KeysetPosition::default()
-            }));
+            return Ok((findings, None));
         }
         let last = *page.ids.last().ok_or(Error::Stalled)?;
-        let received = page.ids.len() as u64;
-        Ok(Some(match received {
-            1 => KeysetPosition {
-                from,
-                offset: position.offset + 1,
-                anchor: None,
-            },
-            _ => KeysetPosition {
-                from,
-                offset: position.offset + received - 1,
-                anchor: Some(last.clone()),
-            },
-        }))
+        let deeper = position.deeper(page.ids.len() as u64, last);
+        let Paging::Keyset {
+            max_window: Some(max_window),
+        } = self.paging
+        else {
+            return Ok((findings, Some(deeper)));
+        };
+        if deeper.offset < max_window {
+            return Ok((findings, Some(deeper)));
+        }
+        let next = self.new_window(position)?;
+        if next.from == position.from {
+            return Err(Error::InstantTooLarge { max_window });
+        }
+        self.last = None;
+        Ok((findings, Some(next)))
+    }
+
+    /// A window at the newest instant seen.
+    fn new_window(&self, position: &KeysetPosition) -> Result<KeysetPosition, Error> {
+        let reached = self.high_water.as_ref().map(|cursor| cursor.at);
+        let from = reached.max(position.from);
+        let restarts = if from == position.from {
+            position.restarts + 1
+        } else {
+            0
+        };
+        if restarts > MAX_RESTARTS {
+            return Err(Error::Unstable);
+        }
+        Ok(KeysetPosition {
+            from,
+            restarts,
+            ..KeysetPosition::default()
+        })
     }
 
     fn moves_mid_run(&self) -> bool {
-        self.paging == Paging::Keyset && self.direction == Some(Direction::Asc) && self.order_holds
+        matches!(self.paging, Paging::Keyset { .. })
+            && self.direction == Some(Direction::Asc)
+            && self.order_holds
     }
 
     fn newest(&self) -> Option<&Cursor> {
@@ -348,6 +388,29 @@ pub struct KeysetPosition {
     pub offset: u64,
     /// The row that the page must hold again if no row has moved.
     pub anchor: Option<ExternalId>,
+    /// How often this window has been begun again.
+    pub restarts: u32,
+}
+
+impl KeysetPosition {
+    fn is_continued_by(&self, page: KeysetPage<'_>) -> bool {
+        self.anchor
+            .as_ref()
+            .is_none_or(|anchor| page.ids.contains(&anchor))
+    }
+
+    /// The place of the last row received, so that the next page shows it again; behind it where the page
+    /// held nothing else.
+    fn deeper(&self, received: u64, last: &ExternalId) -> Self {
+        let anchor = (received > 1).then(|| last.clone());
+        let offset = self.offset + (received - 1).max(1);
+        Self {
+            from: self.from,
+            offset,
+            anchor,
+            restarts: self.restarts,
+        }
+    }
 }
 
 /// What came for a [`KeysetPosition`].
@@ -360,15 +423,5 @@ pub struct KeysetPage<'a> {
 }
 
 fn ask_from(spec: &CursorSpec, at: Timestamp) -> Timestamp {
-    let exclusive = spec
-        .filter
-        .as_ref()
-        .is_some_and(|filter| filter.op == FilterOp::Gt);
-    let step = if exclusive {
-        spec.granularity.step()
-    } else {
-        SignedDuration::ZERO
-    };
-    let back = spec.overlap().saturating_add(step);
-    at.checked_sub(back).unwrap_or(Timestamp::MIN)
+    at.checked_sub(spec.overlap()).unwrap_or(Timestamp::MIN)
 }

@@ -10,8 +10,8 @@ use crate::names::{ColumnName, EntityName};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FilterOp {
-    /// Strictly after: records that share the cursor's instant would be missed, so that the request
-    /// steps back by one granule.
+    /// Strictly after: records at the instant itself would be missed, so that a request names the instant
+    /// one granule before.
     Gt,
     /// At or after.
     Gte,
@@ -132,8 +132,8 @@ pub enum FullWalk {
     /// Page after page in the API's own order.
     #[default]
     Pages,
-    /// Oldest change first, each page beginning at the last instant seen, so that no row slips past when
-    /// others change meanwhile. By offset only inside one instant, and never beyond `max_window` rows.
+    /// Oldest change first, in windows of at most `max_window` rows, each beginning at the newest instant
+    /// seen. Every page begins with the last row of the one before, so that rows that move are noticed.
     Keyset,
 }
 

@@ -23,6 +23,8 @@ fn second(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
+const KEYSET: Paging = Paging::Keyset { max_window: None };
+
 /// An id, a second and a version.
 type Item = (u64, i64, u8);
 
@@ -53,7 +55,7 @@ fn at(cursor: Option<&Cursor>) -> Option<i64> {
 
 #[test]
 fn a_verified_ascending_keyset_moves_the_cursor_page_by_page() {
-    let mut walk = CursorWalk::begin(&spec(Some("asc"), "gte", 0), None, Paging::Keyset);
+    let mut walk = CursorWalk::begin(&spec(Some("asc"), "gte", 0), None, KEYSET);
     assert_eq!(at(walk.durable()), None);
     observe(&mut walk, &[(1, 10, 0), (2, 20, 0)]);
     assert_eq!(at(walk.durable()), Some(20));
@@ -63,7 +65,7 @@ fn a_verified_ascending_keyset_moves_the_cursor_page_by_page() {
 
 #[test]
 fn a_broken_order_holds_the_cursor_until_the_walk_is_complete() {
-    let mut walk = CursorWalk::begin(&spec(Some("asc"), "gte", 0), None, Paging::Keyset);
+    let mut walk = CursorWalk::begin(&spec(Some("asc"), "gte", 0), None, KEYSET);
     let findings = observe(&mut walk, &[(1, 10, 0), (2, 30, 0), (3, 20, 0)]);
     assert!(findings.order_ignored());
     observe(&mut walk, &[(4, 40, 0)]);
@@ -75,8 +77,8 @@ fn a_broken_order_holds_the_cursor_until_the_walk_is_complete() {
 fn a_walk_by_position_or_newest_first_moves_the_cursor_only_at_its_end() {
     for (direction, paging) in [
         (Some("asc"), Paging::Positions),
-        (Some("desc"), Paging::Keyset),
-        (None, Paging::Keyset),
+        (Some("desc"), KEYSET),
+        (None, KEYSET),
     ] {
         let mut walk = CursorWalk::begin(&spec(direction, "gte", 0), None, paging);
         observe(&mut walk, &[(1, 10, 0)]);
@@ -87,47 +89,32 @@ fn a_walk_by_position_or_newest_first_moves_the_cursor_only_at_its_end() {
 
 #[test]
 fn a_delta_asks_from_before_the_cursor_and_never_moves_it_back() {
-    let first = CursorWalk::begin(&spec(Some("asc"), "gte", 60), None, Paging::Keyset);
+    let first = CursorWalk::begin(&spec(Some("asc"), "gte", 60), None, KEYSET);
     let mut first = first;
     observe(&mut first, &[(1, 1_000, 0)]);
     let cursor = first.complete();
 
-    let mut delta = CursorWalk::begin(
-        &spec(Some("asc"), "gte", 60),
-        cursor.clone(),
-        Paging::Keyset,
-    );
+    let mut delta = CursorWalk::begin(&spec(Some("asc"), "gte", 60), cursor.clone(), KEYSET);
     assert_eq!(delta.asked_from(), Some(second(940)));
     let findings = observe(&mut delta, &[(2, 950, 0)]);
     assert_eq!(findings.older_than_asked, 0);
     assert_eq!(at(delta.durable()), Some(1_000));
     assert_eq!(at(delta.complete().as_ref()), Some(1_000));
-
-    let exclusive = CursorWalk::begin(&spec(Some("asc"), "gt", 60), cursor, Paging::Keyset);
-    assert_eq!(exclusive.asked_from(), Some(second(939)));
 }
 
 #[test]
 fn an_ignored_filter_is_noticed() {
-    let mut first = CursorWalk::begin(&spec(Some("asc"), "gte", 60), None, Paging::Keyset);
+    let mut first = CursorWalk::begin(&spec(Some("asc"), "gte", 60), None, KEYSET);
     observe(&mut first, &[(1, 1_000, 0)]);
-    let mut delta = CursorWalk::begin(
-        &spec(Some("asc"), "gte", 60),
-        first.complete(),
-        Paging::Keyset,
-    );
+    let mut delta = CursorWalk::begin(&spec(Some("asc"), "gte", 60), first.complete(), KEYSET);
     assert!(observe(&mut delta, &[(2, 100, 0), (1, 1_000, 0)]).filter_ignored());
 }
 
 #[test]
 fn a_second_version_in_the_same_second_is_no_repeat() {
-    let mut first = CursorWalk::begin(&spec(Some("asc"), "gte", 0), None, Paging::Keyset);
+    let mut first = CursorWalk::begin(&spec(Some("asc"), "gte", 0), None, KEYSET);
     observe(&mut first, &[(1, 10, 0)]);
-    let mut delta = CursorWalk::begin(
-        &spec(Some("asc"), "gte", 0),
-        first.complete(),
-        Paging::Keyset,
-    );
+    let mut delta = CursorWalk::begin(&spec(Some("asc"), "gte", 0), first.complete(), KEYSET);
     assert_eq!(observe(&mut delta, &[(1, 10, 0)]).repeated, 1);
     assert_eq!(observe(&mut delta, &[(1, 10, 1), (2, 10, 0)]).repeated, 0);
     assert_eq!(delta.complete().unwrap().tied(), 2);
@@ -135,7 +122,7 @@ fn a_second_version_in_the_same_second_is_no_repeat() {
 
 #[test]
 fn a_row_from_the_future_does_not_move_the_cursor() {
-    let mut walk = CursorWalk::begin(&spec(Some("asc"), "gte", 0), None, Paging::Keyset);
+    let mut walk = CursorWalk::begin(&spec(Some("asc"), "gte", 0), None, KEYSET);
     let findings =
         try_observe(&mut walk, &[(1, 100, 0), (2, 4_000_000_000, 0)], Some(101)).unwrap();
     assert_eq!(findings.from_the_future, 1);
@@ -144,7 +131,7 @@ fn a_row_from_the_future_does_not_move_the_cursor() {
 
 #[test]
 fn a_tie_that_no_cursor_can_hold_is_an_error() {
-    let mut walk = CursorWalk::begin(&spec(Some("asc"), "gte", 0), None, Paging::Keyset);
+    let mut walk = CursorWalk::begin(&spec(Some("asc"), "gte", 0), None, KEYSET);
     let items: Vec<Item> = (0..=MAX_TIED as u64).map(|id| (id, 10, 0)).collect();
     let error = try_observe(&mut walk, &items, None).unwrap_err();
     assert_eq!(error, Error::TooManyTied { at: second(10) });
@@ -171,7 +158,7 @@ fn a_newest_first_walk_knows_when_it_has_come_to_the_known() {
 
 #[test]
 fn a_walk_goes_on_after_a_restart() {
-    let mut walk = CursorWalk::begin(&spec(Some("asc"), "gte", 5), None, Paging::Keyset);
+    let mut walk = CursorWalk::begin(&spec(Some("asc"), "gte", 5), None, KEYSET);
     observe(&mut walk, &[(1, 10, 0), (2, 10, 3)]);
     let json = serde_json::to_string(&walk).unwrap();
     assert_eq!(serde_json::from_str::<CursorWalk>(&json).unwrap(), walk);
@@ -190,45 +177,124 @@ fn page(source: &[Item], position: &KeysetPosition, size: usize) -> Vec<Item> {
 }
 
 fn step(
-    walk: &CursorWalk,
+    walk: &mut CursorWalk,
     position: &KeysetPosition,
-    rows: &[Item],
+    items: &[Item],
     ended: bool,
 ) -> Result<Option<KeysetPosition>, Error> {
-    let ids: Vec<ExternalId> = rows
+    let ids: Vec<ExternalId> = items
         .iter()
         .map(|(id, _, _)| ExternalId::from(*id))
         .collect();
-    let ids: Vec<&ExternalId> = ids.iter().collect();
-    walk.next_keyset(position, KeysetPage { ids: &ids, ended })
+    let borrowed: Vec<&ExternalId> = ids.iter().collect();
+    let rows = ids.iter().zip(items).map(|(id, (_, at, version))| Row {
+        id,
+        at: Some(second(*at)),
+        hash: ContentHash([*version; 16]),
+    });
+    let page = KeysetPage {
+        ids: &borrowed,
+        ended,
+    };
+    walk.observe_keyset(position, page, rows, None)
+        .map(|(_, next)| next)
+}
+
+fn keyset(max_window: u64) -> CursorWalk {
+    let paging = Paging::Keyset {
+        max_window: Some(max_window),
+    };
+    CursorWalk::begin(&spec(Some("asc"), "gte", 0), None, paging)
 }
 
 #[test]
-fn a_keyset_goes_into_an_instant_that_fills_pages_and_starts_it_again_when_rows_move() {
-    let mut walk = CursorWalk::begin(&spec(Some("asc"), "gte", 0), None, Paging::Keyset);
-    let first = [(1, 5, 0), (2, 9, 0), (3, 9, 0)];
-    observe(&mut walk, &first);
-    let tied = step(&walk, &KeysetPosition::default(), &first, false)
+fn each_page_of_a_keyset_begins_with_the_last_row_of_the_one_before() {
+    let mut walk = keyset(100);
+    let first = walk.first_position();
+    let next = step(&mut walk, &first, &[(1, 5, 0), (2, 9, 0), (3, 9, 0)], false)
         .unwrap()
         .unwrap();
-    assert_eq!((tied.from, tied.offset), (Some(second(9)), 0));
-    let full = [(2, 9, 0), (3, 9, 0), (4, 9, 0)];
-    observe(&mut walk, &full);
-    let deeper = step(&walk, &tied, &full, false).unwrap().unwrap();
+    assert_eq!((next.from, next.offset), (None, 2));
+    assert_eq!(next.anchor, Some(ExternalId::from(3_u64)));
     assert_eq!(
-        (deeper.offset, deeper.anchor.clone()),
-        (2, Some(ExternalId::from(4_u64)))
-    );
-    // Row 3 has moved away: row 4 is no longer at its place, though the source says that this is the end.
-    assert_eq!(
-        step(&walk, &deeper, &[(6, 9, 0)], true).unwrap().unwrap(),
-        tied
-    );
-    assert_eq!(
-        step(&walk, &deeper, &[(4, 9, 0), (5, 9, 0)], true),
+        step(&mut walk, &next, &[(3, 9, 0), (4, 9, 0)], true),
         Ok(None)
     );
-    assert_eq!(step(&walk, &tied, &[], false), Err(Error::Stalled));
+    assert_eq!(step(&mut walk, &first, &[], false), Err(Error::Stalled));
+}
+
+#[test]
+fn when_rows_move_the_walk_goes_back_and_the_cursor_stays() {
+    let mut walk = keyset(100);
+    let first = walk.first_position();
+    let next = step(&mut walk, &first, &[(1, 5, 0), (2, 9, 0), (3, 9, 0)], false)
+        .unwrap()
+        .unwrap();
+    // Two rows have moved to the end: this page passes over what came behind row 3.
+    let restart = step(&mut walk, &next, &[(5, 11, 0), (6, 12, 0)], true)
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (restart.from, restart.offset, restart.anchor.clone()),
+        (Some(second(9)), 0, None)
+    );
+    assert_eq!(
+        at(walk.durable()),
+        Some(9),
+        "what was passed over is not claimed"
+    );
+    step(
+        &mut walk,
+        &restart,
+        &[(3, 9, 0), (4, 10, 0), (5, 11, 0)],
+        false,
+    )
+    .unwrap();
+    assert_eq!(at(walk.durable()), Some(11));
+}
+
+#[test]
+fn a_full_window_is_followed_by_one_at_the_newest_instant() {
+    let mut walk = keyset(2);
+    let first = walk.first_position();
+    let next = step(&mut walk, &first, &[(1, 5, 0), (2, 9, 0), (3, 9, 0)], false)
+        .unwrap()
+        .unwrap();
+    assert_eq!((next.from, next.offset), (Some(second(9)), 0));
+    let tied = [(2, 9, 0), (3, 9, 0), (4, 9, 0)];
+    let error = step(&mut walk, &next, &tied, false);
+    assert_eq!(error, Err(Error::InstantTooLarge { max_window: 2 }));
+}
+
+#[test]
+fn a_source_that_keeps_no_order_is_not_read_forever() {
+    let mut walk = keyset(100);
+    let mut position = KeysetPosition {
+        anchor: Some(ExternalId::from(99_u64)),
+        ..walk.first_position()
+    };
+    let error = loop {
+        match step(&mut walk, &position, &[(1, 5, 0), (2, 5, 0)], false) {
+            Ok(next) => {
+                position = KeysetPosition {
+                    anchor: Some(ExternalId::from(99_u64)),
+                    ..next.unwrap()
+                }
+            }
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error, Error::Unstable);
+}
+
+/// The newest instant up to which every record has been met.
+fn newest_without_gap(source: &[Item], met: &BTreeSet<u64>) -> Option<i64> {
+    let missed = source
+        .iter()
+        .filter(|(id, _, _)| !met.contains(id))
+        .map(|(_, at, _)| *at)
+        .min();
+    Some(missed.unwrap_or(i64::MAX))
 }
 
 proptest! {
@@ -239,20 +305,29 @@ proptest! {
         times in prop::collection::vec(0..6_i64, 1..40),
         size in 2..7_usize,
         touches in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+        window in prop::option::of(4..30_u64),
     ) {
         let mut source: Vec<Item> = times.iter().enumerate().map(|(id, at)| (id as u64, *at, 0)).collect();
         let spec = spec(Some("asc"), "gte", 0);
-        let mut walk = CursorWalk::begin(&spec, None, Paging::Keyset);
-        let (mut position, mut met, mut touches, mut now) = (KeysetPosition::default(), BTreeSet::new(), touches.into_iter(), 10);
+        let paging = Paging::Keyset { max_window: window };
+        let mut walk = CursorWalk::begin(&spec, None, paging);
+        let (mut position, mut met) = (walk.first_position(), BTreeSet::new());
+        let (mut touches, mut now) = (touches.into_iter(), 10);
         loop {
             let rows = page(&source, &position, size);
-            observe(&mut walk, &rows);
             met.extend(rows.iter().map(|(id, _, _)| *id));
-            let Some(next) = step(&walk, &position, &rows, rows.len() < size).unwrap() else { break };
+            let ended = rows.len() < size;
+            let next = match step(&mut walk, &position, &rows, ended) {
+                Err(Error::InstantTooLarge { .. }) => return Ok(()),
+                next => next.unwrap(),
+            };
+            let Some(next) = next else { break };
+            prop_assert!(at(walk.durable()) <= newest_without_gap(&source, &met));
             position = next;
             if let Some(touch) = touches.next() {
-                let index = touch.index(source.len());
-                source[index] = (source[index].0, now, 1);
+                for index in [touch.index(source.len()), touch.index(source.len().div_ceil(2))] {
+                    source[index] = (source[index].0, now, 1);
+                }
                 now += 1;
             }
         }
@@ -266,7 +341,7 @@ proptest! {
         ascending in any::<bool>(),
     ) {
         let spec = spec(Some(if ascending { "asc" } else { "desc" }), "gte", 3);
-        let mut walk = CursorWalk::begin(&spec, None, Paging::Keyset);
+        let mut walk = CursorWalk::begin(&spec, None, KEYSET);
         let (mut newest, mut sorted, mut last) = (None, true, i64::MIN);
         for page in pages {
             observe(&mut walk, &page);
