@@ -13,6 +13,8 @@ pub mod client;
 #[cfg(feature = "runtime")]
 pub mod journal;
 #[cfg(feature = "runtime")]
+pub mod testing;
+#[cfg(feature = "runtime")]
 pub mod worker;
 
 pub use failure::{CallError, Cancelled, ErrorValue, Failure, FailureKind, TypedError};

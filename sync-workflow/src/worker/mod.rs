@@ -17,7 +17,7 @@ mod lease;
 mod mailbox;
 mod node;
 mod notifier;
-mod registry;
+pub(crate) mod registry;
 mod settings;
 mod watchers;
 
@@ -124,6 +124,16 @@ impl Worker {
         if let Err(error) = self.supervisor.await {
             tracing::error!(error = &error as &dyn std::error::Error, "worker_panicked");
         }
+    }
+
+    /// Stops at once and gives nothing back, as a crash would: the lease runs out by itself. For
+    /// tests of what comes after.
+    pub async fn abandon(self) {
+        if let Some(node) = self.current.borrow().clone() {
+            node.fence();
+        }
+        self.supervisor.abort();
+        let _aborted = self.supervisor.await;
     }
 
     /// Runs until the process is told to stop (SIGTERM or SIGINT), then shuts down.

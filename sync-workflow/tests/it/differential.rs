@@ -4,12 +4,38 @@ use sync_workflow::journal::{conformance::differential::compare, memory::MemoryJ
 
 use crate::sqlite::Scratch;
 
+/// What must have happened somewhere in a series, or the series has shown nothing.
+const MILESTONES: [&str; 15] = [
+    "Committed",
+    "StillAwake",
+    "Lost",
+    "this node was declared dead",
+    "no longer held by this node",
+    "Started",
+    "Existing",
+    "Delivered",
+    "Duplicate",
+    "NotOpen",
+    "rejected_children: [RunId",
+    "woken: [WokenRun",
+    "awaited: [RunId",
+    "Some(Closed",
+    "ContinuedAsNew",
+];
+
 #[tokio::test]
 async fn sqlite_answers_as_memory_does() -> anyhow::Result<()> {
+    let mut answers = Vec::new();
     for seed in 0..16 {
         let scratch = Scratch::new()?;
         let sqlite = scratch.open().await?;
-        compare(seed, 160, &MemoryJournal::new(), &sqlite).await?;
+        answers.extend(compare(seed, 160, &MemoryJournal::new(), &sqlite).await?);
+    }
+    for milestone in MILESTONES {
+        assert!(
+            answers.iter().any(|answer| answer.contains(milestone)),
+            "{milestone} never happened"
+        );
     }
     Ok(())
 }

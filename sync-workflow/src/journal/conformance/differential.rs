@@ -31,7 +31,8 @@ const NODES: u128 = 3;
 const HOUR: Duration = Duration::from_secs(3_600);
 
 /// Applies the same random operations to both journals, which must be empty, and compares every answer, and
-/// everything that they hold after every few operations.
+/// everything that they hold after every few operations. Returns the answers, so that the caller can make sure
+/// that what it cares for has happened.
 ///
 /// # Errors
 ///
@@ -45,12 +46,13 @@ pub async fn compare(
     operations: u32,
     left: &dyn Journal,
     right: &dyn Journal,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     let mut script = Script {
         random: Rng::with_seed(seed),
         runs: Vec::new(),
         signals: 0,
     };
+    let mut answers = Vec::with_capacity(operations as usize);
     for node in 0..NODES {
         left.enlist(node_id(node), HOUR).await?;
         right.enlist(node_id(node), HOUR).await?;
@@ -63,6 +65,7 @@ pub async fn compare(
             expected, found,
             "seed {seed}, operation {number}: {operation:?}"
         );
+        answers.push(found);
         if number % 16 == 15 || number + 1 == operations {
             let (expected, found) = (
                 dump(left, &script.runs).await?,
@@ -74,7 +77,7 @@ pub async fn compare(
             );
         }
     }
-    Ok(())
+    Ok(answers)
 }
 
 #[derive(Debug)]

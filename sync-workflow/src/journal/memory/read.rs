@@ -76,7 +76,7 @@ impl State {
             run.awaited = true;
             return None;
         }
-        self.runs.get(&id).map(|run| closed(run))
+        self.runs.get(&id).map(closed)
     }
 
     pub(super) fn describe(&self, id: RunId) -> Option<RunInfo> {

@@ -77,10 +77,13 @@ pub(super) async fn inbox(
     let query = sqlx::query_as::<_, ArrivedRow>(ARRIVED)
         .bind(run.as_uuid())
         .bind(i64::from(limit));
+    let arrived = shared.rows(Effect::None, query).await?;
     let mut inbox = Inbox::default();
-    for (count, cancel_requested, sequence, name, payload) in
-        shared.rows(Effect::None, query).await?
-    {
+    if arrived.is_empty() {
+        // There is no such run.
+        return Ok(inbox);
+    }
+    for (count, cancel_requested, sequence, name, payload) in arrived {
         inbox.count = count;
         inbox.cancel_requested = cancel_requested;
         if let (Some(sequence), Some(name), Some(payload)) = (sequence, name, payload) {

@@ -18,11 +18,12 @@ use crate::{
     journal::{Error, Renewal, Result},
 };
 
+// The time that is returned is the one that the lease begins at.
 const ENLIST: &str = "
 INSERT INTO sync_workflow.nodes (node_id, expires_at)
 VALUES ($1, clock_timestamp() + $2 * interval '1 microsecond')
 ON CONFLICT (node_id) DO UPDATE SET expires_at = excluded.expires_at
-RETURNING clock_timestamp()";
+RETURNING nodes.expires_at - $2 * interval '1 microsecond'";
 
 // The row and not its time decides: a node that renews late, but before anybody deleted the row,
 // lives on.
@@ -30,7 +31,7 @@ const RENEW: &str = "
 UPDATE sync_workflow.nodes
 SET expires_at = clock_timestamp() + $2 * interval '1 microsecond'
 WHERE node_id = $1
-RETURNING clock_timestamp(),
+RETURNING expires_at - $2 * interval '1 microsecond',
           (SELECT min(other.expires_at) FROM sync_workflow.nodes other WHERE other.node_id <> $1)";
 
 // Waits for commits in flight, which hold the row FOR KEY SHARE. In the order of the ids, so that

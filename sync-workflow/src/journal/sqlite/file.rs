@@ -41,6 +41,12 @@ const HEARTBEAT_PATIENCE: Duration = Duration::from_millis(250);
 const READERS: u32 = 4;
 /// Every statement in every size fits, so that each is prepared once.
 const STATEMENTS: usize = 256;
+/// Pages of the write-ahead log after which it is copied into the file: 32 MiB. Copying is what costs
+/// most, and pages that many commits touch are copied once.
+const CHECKPOINT_PAGES: &str = "8000";
+/// The page cache of the writer: 8 MiB, in KiB and negative as SQLite wants it. The pages of a batch of
+/// many runs fit.
+const WRITER_CACHE: &str = "-8192";
 /// How often a file that another process is creating at this moment is tried.
 const OPEN_ATTEMPTS: u32 = 100;
 /// How often the file is looked at for the commits of other processes, in milliseconds. The jitter
@@ -129,7 +135,7 @@ impl File {
             .before_acquire(|connection, _| {
                 Box::pin(async move { Ok(!connection.is_in_transaction()) })
             })
-            .connect_with(options.clone())
+            .connect_with(options.clone().pragma("cache_size", WRITER_CACHE))
             .await
             .map_err(|error| cannot_open(&options, error))?;
         let reader = SqlitePoolOptions::new()
@@ -266,6 +272,7 @@ fn options(url: &str) -> Result<SqliteConnectOptions> {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(BUSY_TIMEOUT)
+        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
         .foreign_keys(false)
         .statement_cache_capacity(STATEMENTS)
         .disable_statement_logging())

@@ -79,8 +79,10 @@ macro_rules! transitions {
     ORDER BY c.run_id
 ), updated AS (
     UPDATE sync_workflow.runs r SET
-        inbox = r.inbox + c.arrived,
-        cancel_requested = r.cancel_requested OR c.cancel,
+        -- Nothing arrives for a run that closes here.
+        inbox = CASE WHEN c.code = 4 AND r.node_id = $1 THEN r.inbox ELSE r.inbox + c.arrived END,
+        cancel_requested = r.cancel_requested
+            OR c.cancel AND NOT (c.code = 4 AND r.node_id IS NOT DISTINCT FROM $1),
         status = CASE
             WHEN r.node_id IS DISTINCT FROM $1 THEN r.status
             -- Only if nothing arrived that the run has not seen. The row is locked now, so whatever
