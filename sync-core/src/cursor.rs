@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     manifest::{CursorSpec, Direction},
     names::ExternalId,
-    record::{ContentHash, Record},
+    record::{ContentHash, Quarantined, Record},
 };
 
 /// The most records that may share the cursor's instant; bounds the cursor's size.
@@ -271,7 +271,7 @@ impl CursorWalk {
     /// Takes one page of a keyset that was asked for at `position`, as [`CursorWalk::observe`] does, and
     /// tells where the next one begins; `None` when the walk is complete.
     ///
-    /// When the row that the page should begin with is no longer on it, rows have moved and some may have
+    /// When the page does not begin with the row that it should begin with, rows have moved and some may have
     /// slipped past: the page's rows may be applied, but they move no cursor, and the walk goes on from
     /// the newest instant seen before.
     ///
@@ -281,7 +281,7 @@ impl CursorWalk {
     pub fn observe_keyset<'r>(
         &mut self,
         position: &KeysetPosition,
-        page: KeysetPage<'_>,
+        page: &KeysetPage,
         rows: impl IntoIterator<Item = Row<'r>>,
         source_now: Option<Timestamp>,
     ) -> Result<(Findings, Option<KeysetPosition>), Error> {
@@ -295,8 +295,10 @@ impl CursorWalk {
         if page.ended {
             return Ok((findings, None));
         }
-        let last = *page.ids.last().ok_or(Error::Stalled)?;
-        let deeper = position.deeper(page.ids.len() as u64, last);
+        if page.received == 0 {
+            return Err(Error::Stalled);
+        }
+        let deeper = position.deeper(page);
         let Paging::Keyset {
             max_window: Some(max_window),
         } = self.paging
@@ -386,24 +388,22 @@ pub struct KeysetPosition {
     pub from: Option<Timestamp>,
     /// The rows to skip.
     pub offset: u64,
-    /// The row that the page must hold again if no row has moved.
-    pub anchor: Option<ExternalId>,
+    /// The row that the page must begin with if no row has moved.
+    pub anchor: Option<Anchor>,
     /// How often this window has been begun again.
     pub restarts: u32,
 }
 
 impl KeysetPosition {
-    fn is_continued_by(&self, page: KeysetPage<'_>) -> bool {
-        self.anchor
-            .as_ref()
-            .is_none_or(|anchor| page.ids.contains(&anchor))
+    fn is_continued_by(&self, page: &KeysetPage) -> bool {
+        self.anchor.is_none() || self.anchor == page.first
     }
 
     /// The place of the last row received, so that the next page shows it again; behind it where the page
-    /// held nothing else.
-    fn deeper(&self, received: u64, last: &ExternalId) -> Self {
-        let anchor = (received > 1).then(|| last.clone());
-        let offset = self.offset + (received - 1).max(1);
+    /// held nothing else, or its last row cannot be told.
+    fn deeper(&self, page: &KeysetPage) -> Self {
+        let anchor = page.last.clone().filter(|_| page.received > 1);
+        let offset = self.offset + page.received - u64::from(anchor.is_some());
         Self {
             from: self.from,
             offset,
@@ -413,13 +413,48 @@ impl KeysetPosition {
     }
 }
 
+/// A row by which the next page proves that nothing moved: it must begin with the same row, unchanged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Anchor {
+    /// The row.
+    pub id: ExternalId,
+    /// When it last changed. A row that changed has moved.
+    pub at: Option<Timestamp>,
+}
+
 /// What came for a [`KeysetPosition`].
-#[derive(Debug, Clone, Copy)]
-pub struct KeysetPage<'a> {
-    /// The ids of all its documents, in the order received.
-    pub ids: &'a [&'a ExternalId],
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeysetPage {
+    /// How many documents came.
+    pub received: u64,
+    /// The first of them, if its id could be read.
+    pub first: Option<Anchor>,
+    /// The last of them, if its id could be read.
+    pub last: Option<Anchor>,
     /// Whether the source gave its explicit sign that nothing follows.
     pub ended: bool,
+}
+
+impl KeysetPage {
+    /// The page whose documents were mapped to these, in the order received.
+    pub fn of(mapped: &[Result<Record, Quarantined>], ended: bool) -> Self {
+        let anchor = |mapped: &Result<Record, Quarantined>| match mapped {
+            Ok(record) => Some(Anchor {
+                id: record.external_id.clone(),
+                at: record.source_updated_at,
+            }),
+            Err(set_aside) => Some(Anchor {
+                id: set_aside.external_id.clone()?,
+                at: None,
+            }),
+        };
+        Self {
+            received: mapped.len() as u64,
+            first: mapped.first().and_then(anchor),
+            last: mapped.last().and_then(anchor),
+            ended,
+        }
+    }
 }
 
 fn ask_from(spec: &CursorSpec, at: Timestamp) -> Timestamp {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::json;
 use sync_core::{
     ContentHash, Cursor, CursorWalk, ExternalId,
-    cursor::{Error, KeysetPage, KeysetPosition, MAX_TIED, Paging, Row},
+    cursor::{Anchor, Error, KeysetPage, KeysetPosition, MAX_TIED, Paging, Row},
     manifest::CursorSpec,
 };
 
@@ -186,17 +186,22 @@ fn step(
         .iter()
         .map(|(id, _, _)| ExternalId::from(*id))
         .collect();
-    let borrowed: Vec<&ExternalId> = ids.iter().collect();
     let rows = ids.iter().zip(items).map(|(id, (_, at, version))| Row {
         id,
         at: Some(second(*at)),
         hash: ContentHash([*version; 16]),
     });
+    let anchor = |(id, at, _): &Item| Anchor {
+        id: (*id).into(),
+        at: Some(second(*at)),
+    };
     let page = KeysetPage {
-        ids: &borrowed,
+        received: items.len() as u64,
+        first: items.first().map(anchor),
+        last: items.last().map(anchor),
         ended,
     };
-    walk.observe_keyset(position, page, rows, None)
+    walk.observe_keyset(position, &page, rows, None)
         .map(|(_, next)| next)
 }
 
@@ -215,7 +220,13 @@ fn each_page_of_a_keyset_begins_with_the_last_row_of_the_one_before() {
         .unwrap()
         .unwrap();
     assert_eq!((next.from, next.offset), (None, 2));
-    assert_eq!(next.anchor, Some(ExternalId::from(3_u64)));
+    assert_eq!(
+        next.anchor,
+        Some(Anchor {
+            id: 3_u64.into(),
+            at: Some(second(9))
+        })
+    );
     assert_eq!(
         step(&mut walk, &next, &[(3, 9, 0), (4, 9, 0)], true),
         Ok(None)
@@ -254,6 +265,19 @@ fn when_rows_move_the_walk_goes_back_and_the_cursor_stays() {
 }
 
 #[test]
+fn a_row_that_changed_is_no_anchor_any_more() {
+    let mut walk = keyset(100);
+    let first = walk.first_position();
+    let next = step(&mut walk, &first, &[(1, 5, 0), (2, 9, 0)], false)
+        .unwrap()
+        .unwrap();
+    let restart = step(&mut walk, &next, &[(2, 30, 1)], true)
+        .unwrap()
+        .unwrap();
+    assert_eq!((restart.from, restart.offset), (Some(second(9)), 0));
+}
+
+#[test]
 fn a_full_window_is_followed_by_one_at_the_newest_instant() {
     let mut walk = keyset(2);
     let first = walk.first_position();
@@ -270,14 +294,20 @@ fn a_full_window_is_followed_by_one_at_the_newest_instant() {
 fn a_source_that_keeps_no_order_is_not_read_forever() {
     let mut walk = keyset(100);
     let mut position = KeysetPosition {
-        anchor: Some(ExternalId::from(99_u64)),
+        anchor: Some(Anchor {
+            id: 99_u64.into(),
+            at: None,
+        }),
         ..walk.first_position()
     };
     let error = loop {
         match step(&mut walk, &position, &[(1, 5, 0), (2, 5, 0)], false) {
             Ok(next) => {
                 position = KeysetPosition {
-                    anchor: Some(ExternalId::from(99_u64)),
+                    anchor: Some(Anchor {
+                        id: 99_u64.into(),
+                        at: None,
+                    }),
                     ..next.unwrap()
                 }
             }
