@@ -27,15 +27,14 @@ WITH fence AS MATERIALIZED (
         SELECT j.position FROM sync_workflow.journal j
         WHERE j.run_id = due.run_id ORDER BY j.position DESC LIMIT 1
     ) last ON true
-    -- Always true, but the planner takes it for rare and drives the update from here.
-    WHERE due.run_id IS NOT NULL AND coalesce(last.position, 0) = coalesce(last.position, 0) + 0
 ), claimed AS (
     UPDATE sync_workflow.runs r
     SET status = 1, node_id = $1,
         attempts = CASE WHEN m.length > r.progress THEN 1 ELSE r.attempts + 1 END,
         progress = m.length
     FROM measured m
-    WHERE r.run_id = m.run_id
+    -- Not a plain equality: see the statements of a commit.
+    WHERE r.run_id = ANY (ARRAY[m.run_id])
     RETURNING r.run_id, r.chain_id, r.workflow_id, r.workflow, r.queue, r.parent_run,
               r.parent_command, r.parent_close, r.inbox, r.attempts, r.wake_at
 )

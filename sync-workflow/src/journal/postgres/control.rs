@@ -77,7 +77,6 @@ WITH change AS MATERIALIZED (
           AND NOT r.cancel_requested
     ) c
     GROUP BY c.run_id
-    HAVING count(*) = sum(1)
     ORDER BY c.run_id
 )
 UPDATE sync_workflow.runs r
@@ -89,7 +88,7 @@ SET status = CASE WHEN r.run_id = $1 THEN $2 ELSE r.status END,
     wake_at = CASE WHEN r.run_id <> $1 AND r.status = 0 THEN least(r.wake_at, now())
                    ELSE r.wake_at END
 FROM change c
-WHERE r.run_id = c.run_id AND r.status < 10
+WHERE r.run_id = ANY (ARRAY[c.run_id]) AND r.status < 10
 RETURNING r.run_id, r.node_id, r.queue";
 
 const FORGET_ATTEMPTS: &str = "DELETE FROM sync_workflow.attempts WHERE run_id = $1";

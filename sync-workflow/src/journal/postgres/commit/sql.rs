@@ -8,8 +8,9 @@
 //!   Everybody else who writes keeps to it, so that nobody waits in a circle.
 //! * No row is updated twice in a statement, because only one of the updates would happen.
 //! * Rows are looked up by key, whatever the statistics say. `OFFSET 0` keeps a look-up from being
-//!   turned into a join; a condition that is always true, but that the planner takes for rare,
-//!   makes it drive an update from the short side.
+//!   turned into a join. `= ANY (ARRAY[…])` in an update admits the primary key and nothing else: a
+//!   plain equality would admit a walk over the whole index, which looks as cheap while the table
+//!   holds one row, and the plan stays when the table grows.
 
 /// `$1` node, `$2`-`$8` records: `fence` and `appended`.
 macro_rules! records {
@@ -74,8 +75,6 @@ macro_rules! transitions {
         WHERE turn.code = 4 AND turn.has_children
     ) c
     GROUP BY c.run_id
-    -- Always true; see the head of this file.
-    HAVING count(*) = sum(1)
     ORDER BY c.run_id
 ), updated AS (
     UPDATE sync_workflow.runs r SET
@@ -115,7 +114,7 @@ macro_rules! transitions {
             ELSE r.closed_at
         END
     FROM change c
-    WHERE r.run_id = c.run_id
+    WHERE r.run_id = ANY (ARRAY[c.run_id])
       AND (c.code > 0 AND r.node_id = $1 OR c.arrived > 0 AND r.status < 10)
     RETURNING r.run_id, r.node_id, r.status, r.awaited, c.code, c.arrived
 ), parked AS (
@@ -195,9 +194,9 @@ macro_rules! everything_else {
             SELECT r.chain_id FROM sync_workflow.runs r
             WHERE r.run_id = c.run_id AND r.node_id = $1 OFFSET 0
         ) held
-        WHERE c.sequence = c.sequence + 0
     ) c
-    WHERE s.chain_id = c.chain_id AND s.sequence = c.sequence AND NOT s.consumed
+    WHERE s.chain_id = ANY (ARRAY[c.chain_id]) AND s.sequence = ANY (ARRAY[c.sequence])
+      AND NOT s.consumed
 ), kept AS (
     INSERT INTO sync_workflow.attempts
         (run_id, command, failed, next_at, scheduled_at, failure, details)
@@ -224,9 +223,8 @@ macro_rules! everything_else {
             SELECT FROM sync_workflow.runs r
             WHERE r.run_id = s.run_id AND r.node_id = $1 OFFSET 0
         ) held
-        WHERE s.command = s.command + 0
     ) s
-    WHERE a.run_id = s.run_id AND a.command = s.command
+    WHERE a.run_id = ANY (ARRAY[s.run_id]) AND a.command = ANY (ARRAY[s.command])
 )"
     };
 }
