@@ -1,0 +1,115 @@
+//! 500 workflows at once of 10 sequential activities: journaled steps per second.
+
+use std::time::Instant;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use sync_workflow::{Client, Context, Failure, Worker};
+
+use super::{Plan, trivial};
+use crate::{
+    bare::Bare,
+    report::{Figure, Goal, Report, Target, ratios},
+};
+
+const STEPS: u32 = 10;
+
+/// How large one round is.
+#[derive(Clone, Copy)]
+struct Size {
+    workflows: u32,
+    /// How often all workflows run, after a first time that does not count.
+    waves: u32,
+}
+
+impl Size {
+    fn steps(self) -> f64 {
+        f64::from(self.workflows) * f64::from(STEPS) * f64::from(self.waves)
+    }
+}
+
+pub(super) async fn run(plan: &Plan) -> anyhow::Result<Report> {
+    let size = Size {
+        workflows: plan.scaled(500, 5),
+        waves: plan.scaled(20, 1),
+    };
+    let (mut engine, mut bare, mut batches) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..plan.rounds {
+        let storage = plan.server.database()?;
+        let (rate, steps_per_batch) = bare_rate(storage.url(), size).await?;
+        bare.push(rate);
+        batches.push(steps_per_batch);
+        engine.push(engine_rate(storage.url(), size).await?);
+    }
+    let shares = Figure::of("engine / bare", "", &ratios(&engine, &bare));
+    let rate = Figure::of("engine", "steps/s", &engine);
+    let goals = vec![
+        Goal::new("engine, steps/s", Target::AtLeast(50_000.0), rate.median()),
+        Goal::new("engine / bare", Target::AtLeast(0.4), shares.median()),
+    ];
+    let figures = vec![
+        rate,
+        Figure::of("bare group commit", "steps/s", &bare),
+        Figure::of("bare group commit", "steps per commit", &batches),
+        shares,
+    ];
+    Ok(Report {
+        job: "w1: 500 workflows at once of 10 sequential activities",
+        database: plan.server.name(),
+        rounds: plan.rounds,
+        figures,
+        goals,
+    })
+}
+
+async fn bare_rate(url: &str, size: Size) -> anyhow::Result<(f64, f64)> {
+    let bare = Bare::create(url).await?;
+    let (mut bare, _warm) = bare.group_commit(size.workflows, STEPS).await?;
+    let (mut seconds, mut batches) = (0.0, 0.0);
+    for _ in 0..size.waves {
+        let wave;
+        (bare, wave) = bare.group_commit(size.workflows, STEPS).await?;
+        seconds += wave.elapsed().as_secs_f64();
+        batches += f64::from(size.workflows * STEPS) / wave.steps_per_batch();
+    }
+    Ok((size.steps() / seconds, size.steps() / batches))
+}
+
+async fn engine_rate(url: &str, size: Size) -> anyhow::Result<f64> {
+    let worker = Worker::builder()
+        .workflow(ten_steps)
+        .activity(trivial)
+        .start(url)
+        .await?;
+    wave(&worker.client(), 0, size).await?;
+    let started = Instant::now();
+    for number in 1..=size.waves {
+        wave(&worker.client(), number, size).await?;
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    worker.shutdown().await;
+    Ok(size.steps() / seconds)
+}
+
+/// Starts all workflows at once and awaits their results.
+async fn wave(client: &Client, number: u32, size: Size) -> anyhow::Result<()> {
+    let all = size.workflows as usize;
+    stream::iter(0..size.workflows)
+        .map(async |index| {
+            let handle = client
+                .start(ten_steps, &format!("w1-{number}-{index}"), 0)
+                .await?;
+            let result = handle.result().await?;
+            anyhow::ensure!(result == u64::from(STEPS), "a workflow ended with {result}");
+            Ok(())
+        })
+        .buffer_unordered(all)
+        .try_collect()
+        .await
+}
+
+async fn ten_steps(ctx: Context, mut n: u64) -> Result<u64, Failure> {
+    for _ in 0..STEPS {
+        n = ctx.activity(trivial, n).await?;
+    }
+    Ok(n)
+}

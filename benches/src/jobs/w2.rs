@@ -1,0 +1,81 @@
+//! One workflow of one activity at a time: milliseconds from start to result.
+
+use std::time::{Duration, Instant};
+
+use sync_workflow::{Context, Failure, Worker};
+
+use super::{Plan, trivial};
+use crate::{
+    bare::Bare,
+    report::{Figure, Goal, Report, Target, percentile, ratios},
+};
+
+/// How many come before those that count.
+const WARM_UP: u32 = 50;
+
+pub(super) async fn run(plan: &Plan) -> anyhow::Result<Report> {
+    let count = plan.scaled(1_000, 10);
+    let (mut p50, mut p99, mut bare) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..plan.rounds {
+        let storage = plan.server.database()?;
+        let mut loop_alone = Bare::create(storage.url()).await?;
+        loop_alone.lone_appends(WARM_UP).await?;
+        bare.push(percentile(
+            &milliseconds(&loop_alone.lone_appends(count).await?),
+            0.5,
+        ));
+        let times = milliseconds(&engine_times(storage.url(), count).await?);
+        p50.push(percentile(&times, 0.5));
+        p99.push(percentile(&times, 0.99));
+    }
+    let shares = Figure::of("engine p50 / bare p50", "", &ratios(&p50, &bare));
+    let goals = vec![Goal::new(
+        "engine p50 / bare p50",
+        Target::AtMost(3.0),
+        shares.median(),
+    )];
+    let figures = vec![
+        Figure::of("engine, start to result, p50", "ms", &p50),
+        Figure::of("engine, start to result, p99", "ms", &p99),
+        Figure::of("bare single-row commit, p50", "ms", &bare),
+        shares,
+    ];
+    Ok(Report {
+        job: "w2: one workflow of one activity at a time",
+        database: plan.server.name(),
+        rounds: plan.rounds,
+        figures,
+        goals,
+    })
+}
+
+async fn engine_times(url: &str, count: u32) -> anyhow::Result<Vec<Duration>> {
+    let worker = Worker::builder()
+        .workflow(one_step)
+        .activity(trivial)
+        .start(url)
+        .await?;
+    let mut times = Vec::with_capacity(count as usize);
+    for index in 0..WARM_UP + count {
+        let started = Instant::now();
+        let handle = worker
+            .client()
+            .start(one_step, &format!("w2-{index}"), 1)
+            .await?;
+        let result = handle.result().await?;
+        if index >= WARM_UP {
+            times.push(started.elapsed());
+        }
+        anyhow::ensure!(result == 2, "a workflow ended with {result}");
+    }
+    worker.shutdown().await;
+    Ok(times)
+}
+
+async fn one_step(ctx: Context, n: u64) -> Result<u64, Failure> {
+    Ok(ctx.activity(trivial, n).await?)
+}
+
+fn milliseconds(times: &[Duration]) -> Vec<f64> {
+    times.iter().map(|time| time.as_secs_f64() * 1e3).collect()
+}
