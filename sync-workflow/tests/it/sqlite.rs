@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use sqlx::{Connection, SqliteConnection};
 use sync_workflow::{
-    id::{NodeId, RunId, WorkflowId},
+    id::{CommandId, NodeId, Position, RunId, WorkflowId},
     journal::{
         Batch, Error, Hint, IdReuse, Journal, NewRun, NewSignal, OpenTransaction, Placement,
         RunFilter, RunSelector, SignalOutcome, StartOutcome, StepTransaction, TransactionCommit,
@@ -94,9 +94,9 @@ async fn born(journal: &SqliteJournal, node: NodeId) -> anyhow::Result<RunId> {
 
 fn step(node: NodeId, run: RunId) -> TransactionCommit {
     let record = Record {
-        position: sync_workflow::id::Position(1),
+        position: Position(1),
         kind: RecordKind::TransactionCompleted,
-        command: sync_workflow::id::CommandId(0),
+        command: CommandId(0),
         name: "write".into(),
         fingerprint: 0,
         payload: "1".into(),
@@ -399,5 +399,90 @@ async fn a_separate_journal_renews_while_the_turn_is_taken() -> anyhow::Result<(
     tokio::task::yield_now().await;
     drop(step);
     timeout(DEADLINE, renewal).await???;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_damaged_journal_is_not_replayed() -> anyhow::Result<()> {
+    let damages = [
+        "DELETE FROM sync_workflow_records WHERE position = 0",
+        "UPDATE sync_workflow_records SET position = 9 WHERE position = 1",
+        "UPDATE sync_workflow_records SET kind = 99 WHERE position = 1",
+    ];
+    for damage in damages {
+        let scratch = Scratch::new()?;
+        let journal = scratch.open().await?;
+        let node = enlisted(&journal).await?;
+        let run = born(&journal, node).await?;
+        journal
+            .commit_step(journal.begin().await?, &step(node, run))
+            .await?;
+        assert_eq!(journal.load(run, Position(0), 10).await?.records.len(), 2);
+        sqlx::raw_sql(damage)
+            .execute(&mut scratch.connection().await?)
+            .await?;
+        let loaded = journal.load(run, Position(0), 10).await;
+        assert!(
+            matches!(loaded, Err(Error::Corrupt { run: found, .. }) if found == run),
+            "{damage}: {loaded:?}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_application_s_own_migrations_are_left_alone() -> anyhow::Result<()> {
+    let scratch = Scratch::new()?;
+    drop(scratch.open().await?);
+    let tables: Vec<String> =
+        sqlx::query_scalar("SELECT name FROM sqlite_schema WHERE type = 'table'")
+            .fetch_all(&mut scratch.connection().await?)
+            .await?;
+    assert!(tables.len() > 5);
+    for table in tables {
+        assert!(
+            table.starts_with("sync_workflow_") || table == "sqlite_sequence",
+            "{table}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn hot_statements_find_their_rows_by_an_index() -> anyhow::Result<()> {
+    let scratch = Scratch::new()?;
+    drop(scratch.open().await?);
+    let mut connection = scratch.connection().await?;
+    let searches = [
+        (
+            "SELECT run FROM sync_workflow_runs
+             WHERE queue = ? AND status = 0 AND wake_at <= ? ORDER BY wake_at, run LIMIT ?",
+            "sync_workflow_runs_asleep",
+        ),
+        (
+            "SELECT run FROM sync_workflow_runs WHERE node = ?",
+            "sync_workflow_runs_held",
+        ),
+        (
+            "SELECT run FROM sync_workflow_runs WHERE parent_run IN (?, ?)",
+            "sync_workflow_runs_by_parent",
+        ),
+        (
+            "SELECT name FROM sync_workflow_signals WHERE chain = ? AND consumed = 0 ORDER BY sequence LIMIT ?",
+            "sync_workflow_signals_waiting",
+        ),
+    ];
+    for (statement, index) in searches {
+        let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
+            "EXPLAIN QUERY PLAN {statement}"
+        )))
+        .fetch_all(&mut connection)
+        .await?;
+        let plan: Vec<_> = plan.into_iter().map(|step| step.3).collect();
+        assert!(
+            plan.len() == 1 && plan[0].contains(index),
+            "{statement}: {plan:?}"
+        );
+    }
     Ok(())
 }

@@ -82,3 +82,36 @@ impl Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use libsqlite3_sys as sqlite;
+
+    use super::*;
+
+    #[test]
+    fn a_full_or_read_only_disk_is_refused_and_a_lock_is_contended() {
+        for code in [
+            sqlite::SQLITE_FULL,
+            sqlite::SQLITE_READONLY,
+            sqlite::SQLITE_CONSTRAINT,
+            sqlite::SQLITE_CORRUPT,
+        ] {
+            assert!(matches!(Failure::of_code(code), Failure::Refused), "{code}");
+        }
+        for code in [
+            sqlite::SQLITE_BUSY,
+            sqlite::SQLITE_BUSY_SNAPSHOT,
+            sqlite::SQLITE_LOCKED,
+        ] {
+            assert!(
+                matches!(Failure::of_code(code), Failure::Contended),
+                "{code}"
+            );
+        }
+        assert!(matches!(
+            Failure::of_code(sqlite::SQLITE_IOERR_FSYNC),
+            Failure::Other
+        ));
+    }
+}

@@ -124,12 +124,13 @@ async fn occupants(
     runs: &[&NewRun],
 ) -> Result<HashMap<WorkflowId, Occupant>> {
     static OCCUPANTS: Bulk = Bulk::new(
-        "SELECT run, workflow_id, status, sequence FROM sync_workflow_runs AS latest
-         WHERE sequence = (SELECT max(sequence) FROM sync_workflow_runs AS other
-                           WHERE other.workflow_id = latest.workflow_id)
-           AND workflow_id IN (",
-        "?",
-        ")",
+        "WITH wanted (workflow_id) AS (VALUES ",
+        "(?)",
+        ") SELECT latest.run AS run, latest.workflow_id AS workflow_id, status, sequence
+           FROM wanted CROSS JOIN sync_workflow_runs AS latest
+           -- One seek, however long the chain of runs is.
+           WHERE latest.run = (SELECT run FROM sync_workflow_runs AS other
+                               WHERE other.workflow_id = wanted.workflow_id ORDER BY sequence DESC LIMIT 1)",
     );
     let rows = OCCUPANTS
         .fetch(connection, runs, |statement, new| {
