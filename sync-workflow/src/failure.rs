@@ -71,13 +71,19 @@ impl Failure {
     /// A failure of the application for which another attempt is pointless.
     #[must_use]
     pub fn final_error(message: impl Into<String>) -> Self {
-        Self { is_final: true, ..Self::new(message) }
+        Self {
+            is_final: true,
+            ..Self::new(message)
+        }
     }
 
     /// The failure as one that no attempt may follow.
     #[must_use]
     pub fn into_final(self) -> Self {
-        Self { is_final: true, ..self }
+        Self {
+            is_final: true,
+            ..self
+        }
     }
 
     /// Records an error with its chain of sources; for error types that `?` cannot convert.
@@ -97,7 +103,14 @@ impl Failure {
     }
 
     pub(crate) fn of_kind(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), causes: Vec::new(), is_final: false, value: None, is_contended: false }
+        Self {
+            kind,
+            message: message.into(),
+            causes: Vec::new(),
+            is_final: false,
+            value: None,
+            is_contended: false,
+        }
     }
 
     pub(crate) fn cancelled() -> Self {
@@ -110,12 +123,17 @@ impl Failure {
 
     pub(crate) fn encode(&self) -> Bytes {
         // A struct of texts, a flag and a JSON value always has a JSON form.
-        serde_json::to_vec(self).map(Bytes::from).unwrap_or_default()
+        serde_json::to_vec(self)
+            .map(Bytes::from)
+            .unwrap_or_default()
     }
 
     pub(crate) fn decode(payload: &[u8]) -> Self {
         serde_json::from_slice(payload).unwrap_or_else(|error| {
-            Self::of_kind(FailureKind::Undecodable, format!("a recorded failure cannot be read: {error}"))
+            Self::of_kind(
+                FailureKind::Undecodable,
+                format!("a recorded failure cannot be read: {error}"),
+            )
         })
     }
 }
@@ -127,7 +145,10 @@ fn is_contended(error: &(dyn Error + 'static)) -> bool {
     let Some(sqlx::Error::Database(database)) = error.downcast_ref::<sqlx::Error>() else {
         return false;
     };
-    matches!(database.code().as_deref(), Some("40001" | "40P01" | "5" | "517" | "261"))
+    matches!(
+        database.code().as_deref(),
+        Some("40001" | "40P01" | "5" | "517" | "261")
+    )
 }
 
 #[cfg(not(any(feature = "postgres", feature = "sqlite")))]

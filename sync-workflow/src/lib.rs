@@ -1,4 +1,63 @@
 //! Durable workflows for Rust: journaled step by step to Postgres or SQLite, resumed after a crash.
+//!
+//! A *workflow* is an ordinary async function. Everything that it does to the outside is an
+//! *activity*, and each completed step is in a journal before its effect is relied on. Kill the
+//! process anywhere: another process, or the same one restarted, continues from the last completed
+//! step.
+//!
+//! ```
+//! use sync_workflow::{Context, Failure, Worker};
+//!
+//! async fn greet(name: String) -> Result<String, Failure> {
+//!     Ok(format!("hello, {name}"))
+//! }
+//!
+//! async fn hello(ctx: Context, name: String) -> Result<String, Failure> {
+//!     Ok(ctx.activity(greet, name).await?)
+//! }
+//!
+//! #[tokio::main(flavor = "current_thread")]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let worker = Worker::builder().workflow(hello).activity(greet).start("memory:").await?;
+//!     let handle = worker.client().start(hello, "hello-1", "world".into()).await?;
+//!     assert_eq!(handle.result().await?, "hello, world");
+//!     worker.shutdown().await;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # How it holds together
+//!
+//! ```text
+//!   workflow code ── context ──▶ replay (sans-IO core) ──▶ worker ──▶ journal: Postgres, SQLite, memory
+//!                                                             ▲
+//!   any process ──── client ──────────────────────────────────┘
+//! ```
+//!
+//! - [`context`]: what workflow code sees: activities, transactions, timers, signals, children.
+//! - [`replay`]: the state machine from journal records and commands to what happens next. No
+//!   clock, no IO.
+//! - [`worker`]: claims runs, drives them, runs activities, commits in groups, holds the lease.
+//! - [`journal`]: the storage port and its three journals.
+//! - [`client`]: start, signal, cancel, await, list, from any process.
+//! - [`testing`]: hold a workflow against a recorded journal, at every place where it could be cut.
+//!
+//! # What is promised
+//!
+//! Journal records exist exactly once and in order. An activity whose result is journaled never
+//! runs again; any other runs at least once, each try with the same idempotency key. A
+//! [transactional step](Context::transaction) happens exactly once. A signal, a timer, a child's
+//! result is delivered exactly once.
+//!
+//! # Features
+//!
+//! `postgres` and `sqlite` (both on) bring the journals of these databases. Without default
+//! features only the pure core remains, which depends on neither tokio nor sqlx.
+
+#![cfg_attr(
+    not(feature = "runtime"),
+    expect(dead_code, unused_imports, reason = "the worker drives the core, and is left out of the pure build")
+)]
 
 pub mod context;
 mod failure;
@@ -17,12 +76,12 @@ pub mod testing;
 #[cfg(feature = "runtime")]
 pub mod worker;
 
-pub use failure::{CallError, Cancelled, ErrorValue, Failure, FailureKind, TypedError};
 pub use context::{Context, Workflow};
+pub use failure::{CallError, Cancelled, ErrorValue, Failure, FailureKind, TypedError};
+pub use replay::RetryPolicy;
 #[cfg(feature = "runtime")]
 pub use {
-    client::{Client, RunError, RunHandle},
+    client::{Client, IdReuse, RunError, RunHandle},
     context::{Activity, Tx},
     worker::{ActivityContext, Worker},
 };
-pub use replay::RetryPolicy;

@@ -16,7 +16,11 @@ use crate::{
 /// A final [`Failure`] when the value has no JSON form, such as a map with keys that are no texts.
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, Failure> {
     serde_json::to_vec(value).map(Bytes::from).map_err(|error| {
-        Failure::of_kind(FailureKind::Undecodable, format!("a value has no JSON form: {error}")).into_final()
+        Failure::of_kind(
+            FailureKind::Undecodable,
+            format!("a value has no JSON form: {error}"),
+        )
+        .into_final()
     })
 }
 
@@ -29,7 +33,10 @@ pub(crate) fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Failure> 
     serde_json::from_slice(payload).map_err(|error| {
         Failure::of_kind(
             FailureKind::Undecodable,
-            format!("a stored value is no {}: {error}", std::any::type_name::<T>()),
+            format!(
+                "a stored value is no {}: {error}",
+                std::any::type_name::<T>()
+            ),
         )
         .into_final()
     })
@@ -83,7 +90,10 @@ mod tests {
 
     #[test]
     fn the_order_of_members_does_not_change_a_fingerprint() {
-        assert_eq!(fingerprint(br#"{"a":1,"b":[{"c":2,"d":3}]}"#), fingerprint(br#"{"b":[{"d":3,"c":2}],"a":1}"#));
+        assert_eq!(
+            fingerprint(br#"{"a":1,"b":[{"c":2,"d":3}]}"#),
+            fingerprint(br#"{"b":[{"d":3,"c":2}],"a":1}"#)
+        );
     }
 
     #[test]

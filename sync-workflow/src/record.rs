@@ -113,7 +113,11 @@ impl RecordKind {
     pub const fn is_final(self) -> bool {
         matches!(
             self,
-            Self::Completed | Self::Failed | Self::Cancelled | Self::Terminated | Self::ContinuedAsNew
+            Self::Completed
+                | Self::Failed
+                | Self::Cancelled
+                | Self::Terminated
+                | Self::ContinuedAsNew
         )
     }
 }

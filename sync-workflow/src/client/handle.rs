@@ -38,7 +38,14 @@ where
 {
     pub(super) fn new(client: Client, run: RunId, workflow_id: WorkflowId, is_new: bool) -> Self {
         let ends = Mutex::new(client.watchers.watch(run));
-        Self { client, run, workflow_id, is_new, ends, types: PhantomData }
+        Self {
+            client,
+            run,
+            workflow_id,
+            is_new,
+            ends,
+            types: PhantomData,
+        }
     }
 
     /// The run.
@@ -80,7 +87,11 @@ where
         }
     }
 
-    async fn closed(&self, run: RunId, ends: &mut mpsc::UnboundedReceiver<Ended>) -> Result<Closed, RunError<E>> {
+    async fn closed(
+        &self,
+        run: RunId,
+        ends: &mut mpsc::UnboundedReceiver<Ended>,
+    ) -> Result<Closed, RunError<E>> {
         let is_local = self.is_new && self.client.node.is_some();
         let mut patience = if is_local { FIRST_LOOK } else { Duration::ZERO };
         loop {
@@ -103,9 +114,13 @@ where
     async fn check_parked(&self, run: RunId) -> Result<(), RunError<E>> {
         let info = self.client.journal.describe(&RunSelector::Run(run)).await?;
         match info {
-            Some(RunInfo { status: RunStatus::Parked, parked_reason, .. }) => {
-                Err(RunError::Parked { reason: parked_reason.unwrap_or_default() })
-            }
+            Some(RunInfo {
+                status: RunStatus::Parked,
+                parked_reason,
+                ..
+            }) => Err(RunError::Parked {
+                reason: parked_reason.unwrap_or_default(),
+            }),
             Some(_) => Ok(()),
             None => Err(RunError::Client(Error::NotFound)),
         }
@@ -135,7 +150,9 @@ where
     ///
     /// [`Error::NotOpen`] when it has ended.
     pub async fn terminate(&self, reason: &str) -> Result<(), Error> {
-        self.client.terminate_run(&RunSelector::Run(self.run), reason).await
+        self.client
+            .terminate_run(&RunSelector::Run(self.run), reason)
+            .await
     }
 
     /// Sends a signal to the workflow id's open run.
@@ -143,13 +160,22 @@ where
     /// # Errors
     ///
     /// [`Error::NotOpen`] when it has ended.
-    pub async fn signal<V: serde::Serialize + ?Sized>(&self, name: &str, value: &V) -> Result<(), Error> {
-        self.client.signal(self.workflow_id.as_str(), name, value).await
+    pub async fn signal<V: serde::Serialize + ?Sized>(
+        &self,
+        name: &str,
+        value: &V,
+    ) -> Result<(), Error> {
+        self.client
+            .signal(self.workflow_id.as_str(), name, value)
+            .await
     }
 }
 
 impl<T, E> std::fmt::Debug for RunHandle<T, E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RunHandle").field("run", &self.run).field("workflow_id", &self.workflow_id).finish_non_exhaustive()
+        f.debug_struct("RunHandle")
+            .field("run", &self.run)
+            .field("workflow_id", &self.workflow_id)
+            .finish_non_exhaustive()
     }
 }

@@ -19,8 +19,8 @@ use crate::{
     failure::{Failure, FailureKind},
     id::{Position, RunId, WorkflowId},
     journal::{
-        self, Hint, HistoryRecord, Journal, NewSignal, Page, RunFilter, RunInfo, RunSelector, SignalOutcome,
-        StepTransaction, WokenRun,
+        self, Hint, HistoryRecord, Journal, NewSignal, Page, RunFilter, RunInfo, RunSelector,
+        SignalOutcome, StepTransaction, WokenRun,
     },
     payload,
     record::{Record, RecordKind},
@@ -39,7 +39,7 @@ pub struct Client {
     node: Option<watch::Receiver<Option<Arc<Node>>>>,
     watchers: Arc<Watchers>,
     /// Listens to hints for a client without a worker; ends with the last clone.
-    listener: Option<Arc<Listener>>,
+    _listener: Option<Arc<Listener>>,
 }
 
 impl Client {
@@ -48,7 +48,12 @@ impl Client {
     pub fn new(journal: Arc<dyn Journal>) -> Self {
         let watchers = Arc::new(Watchers::default());
         let listener = Listener::start(Arc::clone(&journal), Arc::clone(&watchers));
-        Self { journal, node: None, watchers, listener: Some(Arc::new(listener)) }
+        Self {
+            journal,
+            node: None,
+            watchers,
+            _listener: Some(Arc::new(listener)),
+        }
     }
 
     /// Opens the journal at a URL; see [`journal::connect`].
@@ -65,7 +70,12 @@ impl Client {
         node: watch::Receiver<Option<Arc<Node>>>,
         watchers: Arc<Watchers>,
     ) -> Self {
-        Self { journal, node: Some(node), watchers, listener: None }
+        Self {
+            journal,
+            node: Some(node),
+            watchers,
+            _listener: None,
+        }
     }
 
     /// Starts a workflow. Idempotent by workflow id: awaiting the returned builder gives a handle to
@@ -79,7 +89,12 @@ impl Client {
     /// println!("{}", handle.result().await?);
     /// # Ok(()) }
     /// ```
-    pub fn start<M, W>(&self, workflow: W, workflow_id: &str, input: W::Input) -> Start<'_, W::Output, W::Error>
+    pub fn start<M, W>(
+        &self,
+        workflow: W,
+        workflow_id: &str,
+        input: W::Input,
+    ) -> Start<'_, W::Output, W::Error>
     where
         W: WorkflowCallee<M>,
     {
@@ -91,12 +106,21 @@ impl Client {
     /// # Errors
     ///
     /// [`Error::NotFound`] when the workflow id was never used.
-    pub async fn handle<M, W>(&self, _workflow: W, workflow_id: &str) -> Result<RunHandle<W::Output, W::Error>, Error>
+    pub async fn handle<M, W>(
+        &self,
+        _workflow: W,
+        workflow_id: &str,
+    ) -> Result<RunHandle<W::Output, W::Error>, Error>
     where
         W: WorkflowCallee<M>,
     {
         let info = self.describe(workflow_id).await?;
-        Ok(RunHandle::new(self.clone(), info.run, info.workflow_id, false))
+        Ok(RunHandle::new(
+            self.clone(),
+            info.run,
+            info.workflow_id,
+            false,
+        ))
     }
 
     /// Sends a signal to the open run of a workflow id.
@@ -104,8 +128,14 @@ impl Client {
     /// # Errors
     ///
     /// [`Error::NotOpen`] when no run of it is open.
-    pub async fn signal<T: Serialize + ?Sized>(&self, workflow_id: &str, name: &str, value: &T) -> Result<(), Error> {
-        self.signal_once(workflow_id, name, &Uuid::new_v4().to_string(), value).await
+    pub async fn signal<T: Serialize + ?Sized>(
+        &self,
+        workflow_id: &str,
+        name: &str,
+        value: &T,
+    ) -> Result<(), Error> {
+        self.signal_once(workflow_id, name, &Uuid::new_v4().to_string(), value)
+            .await
     }
 
     /// Sends a signal that is received once, however often it is sent with this signal id.
@@ -162,7 +192,8 @@ impl Client {
     ///
     /// [`Error::NotOpen`] when no run of it is open.
     pub async fn cancel(&self, workflow_id: &str) -> Result<(), Error> {
-        self.cancel_run(&RunSelector::Latest(WorkflowId::new(workflow_id)?)).await
+        self.cancel_run(&RunSelector::Latest(WorkflowId::new(workflow_id)?))
+            .await
     }
 
     /// Ends the open run of a workflow id at once, without asking it.
@@ -171,7 +202,8 @@ impl Client {
     ///
     /// [`Error::NotOpen`] when no run of it is open.
     pub async fn terminate(&self, workflow_id: &str, reason: &str) -> Result<(), Error> {
-        self.terminate_run(&RunSelector::Latest(WorkflowId::new(workflow_id)?), reason).await
+        self.terminate_run(&RunSelector::Latest(WorkflowId::new(workflow_id)?), reason)
+            .await
     }
 
     /// Lets a parked run go on.
@@ -181,7 +213,11 @@ impl Client {
     /// [`Error::NotOpen`] when the latest run of the workflow id is not parked.
     pub async fn unpark(&self, workflow_id: &str) -> Result<(), Error> {
         let selector = RunSelector::Latest(WorkflowId::new(workflow_id)?);
-        let woken = self.journal.unpark(&selector).await?.ok_or(Error::NotOpen)?;
+        let woken = self
+            .journal
+            .unpark(&selector)
+            .await?
+            .ok_or(Error::NotOpen)?;
         self.announce(woken).await;
         Ok(())
     }
@@ -193,7 +229,10 @@ impl Client {
     /// [`Error::NotFound`] when the workflow id was never used.
     pub async fn describe(&self, workflow_id: &str) -> Result<RunInfo, Error> {
         let selector = RunSelector::Latest(WorkflowId::new(workflow_id)?);
-        self.journal.describe(&selector).await?.ok_or(Error::NotFound)
+        self.journal
+            .describe(&selector)
+            .await?
+            .ok_or(Error::NotFound)
     }
 
     /// Describes one run.
@@ -202,7 +241,10 @@ impl Client {
     ///
     /// [`Error::NotFound`] when there is no such run.
     pub async fn describe_run(&self, run: RunId) -> Result<RunInfo, Error> {
-        self.journal.describe(&RunSelector::Run(run)).await?.ok_or(Error::NotFound)
+        self.journal
+            .describe(&RunSelector::Run(run))
+            .await?
+            .ok_or(Error::NotFound)
     }
 
     /// Lists runs, newest first. For the next page, set [`RunFilter::before`] to the last run.
@@ -219,7 +261,12 @@ impl Client {
     /// # Errors
     ///
     /// [`Error::Journal`] when the journal cannot be read.
-    pub async fn history(&self, run: RunId, from: u32, limit: u32) -> Result<Page<HistoryRecord>, Error> {
+    pub async fn history(
+        &self,
+        run: RunId,
+        from: u32,
+        limit: u32,
+    ) -> Result<Page<HistoryRecord>, Error> {
         Ok(self.journal.history(run, Position(from), limit).await?)
     }
 
@@ -230,12 +277,20 @@ impl Client {
     }
 
     pub(crate) async fn cancel_run(&self, selector: &RunSelector) -> Result<(), Error> {
-        let woken = self.journal.request_cancel(selector).await?.ok_or(Error::NotOpen)?;
+        let woken = self
+            .journal
+            .request_cancel(selector)
+            .await?
+            .ok_or(Error::NotOpen)?;
         self.announce(woken).await;
         Ok(())
     }
 
-    pub(crate) async fn terminate_run(&self, selector: &RunSelector, reason: &str) -> Result<(), Error> {
+    pub(crate) async fn terminate_run(
+        &self,
+        selector: &RunSelector,
+        reason: &str,
+    ) -> Result<(), Error> {
         let failure = Failure::of_kind(FailureKind::Terminated, reason).into_final();
         let record = Record {
             position: Position(0),
@@ -245,7 +300,11 @@ impl Client {
             fingerprint: 0,
             payload: failure.encode(),
         };
-        let woken = self.journal.terminate(selector, &record).await?.ok_or(Error::NotOpen)?;
+        let woken = self
+            .journal
+            .terminate(selector, &record)
+            .await?
+            .ok_or(Error::NotOpen)?;
         self.watchers.changed(woken.run);
         self.hint(Hint::Closed(woken.run)).await;
         self.announce(woken).await;
@@ -270,7 +329,13 @@ impl Client {
             (Some(holder), Some(local)) if holder == local.id => {
                 local.tell_arrived(woken.run);
             }
-            (Some(node), _) => self.hint(Hint::Arrived { node, run: woken.run }).await,
+            (Some(node), _) => {
+                self.hint(Hint::Arrived {
+                    node,
+                    run: woken.run,
+                })
+                .await
+            }
             (None, local) => {
                 if let Some(local) = &local {
                     local.dispatch.notify_one();
@@ -296,7 +361,9 @@ impl Client {
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("has_worker", &self.node.is_some()).finish_non_exhaustive()
+        f.debug_struct("Client")
+            .field("has_worker", &self.node.is_some())
+            .finish_non_exhaustive()
     }
 }
 
@@ -338,4 +405,3 @@ impl Drop for Listener {
         self.0.abort();
     }
 }
-

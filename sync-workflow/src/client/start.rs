@@ -17,7 +17,9 @@ use super::{Client, Error, RunHandle};
 use crate::{
     failure::{ErrorValue, Failure},
     id::{RunId, WorkflowId},
-    journal::{self, Hint, IdReuse, MAX_PAYLOAD_BYTES, NewRun, Placement, StartOutcome, StepTransaction},
+    journal::{
+        self, Hint, IdReuse, MAX_PAYLOAD_BYTES, NewRun, Placement, StartOutcome, StepTransaction,
+    },
     worker::Work,
 };
 
@@ -96,7 +98,11 @@ where
         let run = RunId::from_uuid(Uuid::now_v7());
         let input = self.input.map_err(Error::Unencodable)?;
         if input.len() > MAX_PAYLOAD_BYTES {
-            return Err(journal::Error::PayloadTooLarge { bytes: input.len(), limit: MAX_PAYLOAD_BYTES }.into());
+            return Err(journal::Error::PayloadTooLarge {
+                bytes: input.len(),
+                limit: MAX_PAYLOAD_BYTES,
+            }
+            .into());
         }
         Ok(NewRun {
             run,
@@ -139,7 +145,12 @@ where
     }
 }
 
-fn handle<T, E>(client: Client, proposed: RunId, workflow_id: WorkflowId, outcome: StartOutcome) -> RunHandle<T, E>
+fn handle<T, E>(
+    client: Client,
+    proposed: RunId,
+    workflow_id: WorkflowId,
+    outcome: StartOutcome,
+) -> RunHandle<T, E>
 where
     T: DeserializeOwned,
     E: ErrorValue,

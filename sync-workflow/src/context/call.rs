@@ -18,8 +18,8 @@ use crate::{
     id::{CommandId, WorkflowId},
     payload,
     replay::{
-        ActivityOptions, ChildRequest, Command, Request, Resolution, RetryPolicy, SharedMachine, TimerDue, lock,
-        timer_fingerprint,
+        ActivityOptions, ChildRequest, Command, Request, Resolution, RetryPolicy, SharedMachine,
+        TimerDue, lock, timer_fingerprint,
     },
 };
 
@@ -31,10 +31,19 @@ pub(super) struct Call {
 }
 
 impl Call {
-    pub(super) fn new(context: &Context, request: Request, name: Arc<str>, fingerprint: u64) -> Self {
+    pub(super) fn new(
+        context: &Context,
+        request: Request,
+        name: Arc<str>,
+        fingerprint: u64,
+    ) -> Self {
         let command = Command::new(request, name, fingerprint, context.shielded);
         let id = lock(&context.machine).build(command);
-        Self { machine: Arc::clone(&context.machine), id, is_done: false }
+        Self {
+            machine: Arc::clone(&context.machine),
+            id,
+            is_done: false,
+        }
     }
 
     pub(super) fn configure(&self, change: impl FnOnce(&mut Command)) {
@@ -78,7 +87,11 @@ impl<T: DeserializeOwned, E: ErrorValue> TypedCall<T, E> {
             Err(failure) => (Bytes::new(), Some(failure)),
         };
         let fingerprint = payload::fingerprint(&input);
-        Self { call: Call::new(context, request(input), name, fingerprint), unencodable, types: PhantomData }
+        Self {
+            call: Call::new(context, request(input), name, fingerprint),
+            unencodable,
+            types: PhantomData,
+        }
     }
 
     pub(super) fn poll(&mut self, cx: &TaskContext<'_>) -> Poll<Result<T, CallError<E>>> {
@@ -99,10 +112,15 @@ pub struct ActivityCall<T, E>(TypedCall<T, E>);
 
 impl<T: DeserializeOwned, E: ErrorValue> ActivityCall<T, E> {
     pub(super) fn new<I: Serialize>(context: &Context, name: Arc<str>, input: &I) -> Self {
-        Self(TypedCall::new(context, name, payload::encode(input), |input| Request::Activity {
-            input,
-            options: Arc::default(),
-        }))
+        Self(TypedCall::new(
+            context,
+            name,
+            payload::encode(input),
+            |input| Request::Activity {
+                input,
+                options: Arc::default(),
+            },
+        ))
     }
 
     /// Sets how failed attempts are repeated.
@@ -161,7 +179,12 @@ pub struct Sleep(Call);
 
 impl Sleep {
     pub(super) fn new(context: &Context, due: TimerDue) -> Self {
-        Self(Call::new(context, Request::Timer { due }, "".into(), timer_fingerprint(due)))
+        Self(Call::new(
+            context,
+            Request::Timer { due },
+            "".into(),
+            timer_fingerprint(due),
+        ))
     }
 }
 
@@ -181,7 +204,10 @@ pub struct Wait<T>(Call, PhantomData<fn() -> T>);
 
 impl<T: DeserializeOwned> Wait<T> {
     pub(super) fn new(context: &Context, name: &str) -> Self {
-        Self(Call::new(context, Request::Signal, name.into(), 0), PhantomData)
+        Self(
+            Call::new(context, Request::Signal, name.into(), 0),
+            PhantomData,
+        )
     }
 }
 
@@ -204,8 +230,16 @@ pub struct Cancellation(Call);
 impl Cancellation {
     pub(super) fn new(context: &Context) -> Self {
         let is_cancelled = lock(&context.machine).is_cancelled();
-        let unshielded = Context { machine: Arc::clone(&context.machine), shielded: is_cancelled && context.shielded };
-        Self(Call::new(&unshielded, Request::Cancellation, "cancelled".into(), 0))
+        let unshielded = Context {
+            machine: Arc::clone(&context.machine),
+            shielded: is_cancelled && context.shielded,
+        };
+        Self(Call::new(
+            &unshielded,
+            Request::Cancellation,
+            "cancelled".into(),
+            0,
+        ))
     }
 }
 
@@ -223,9 +257,20 @@ pub struct ChildCall<T, E>(TypedCall<T, E>);
 
 impl<T: DeserializeOwned, E: ErrorValue> ChildCall<T, E> {
     pub(super) fn new<I: Serialize>(context: &Context, name: Arc<str>, input: &I) -> Self {
-        Self(TypedCall::new(context, name, payload::encode(input), |input| {
-            Request::Child(ChildRequest { workflow_id: None, queue: None, input, abandon_on_close: false, run: None })
-        }))
+        Self(TypedCall::new(
+            context,
+            name,
+            payload::encode(input),
+            |input| {
+                Request::Child(ChildRequest {
+                    workflow_id: None,
+                    queue: None,
+                    input,
+                    abandon_on_close: false,
+                    run: None,
+                })
+            },
+        ))
     }
 
     /// Sets the child's workflow id. Without one, it follows from the parent's run. If a run of the

@@ -41,7 +41,10 @@ pub struct Context {
 
 impl Context {
     pub(crate) const fn new(machine: SharedMachine) -> Self {
-        Self { machine, shielded: false }
+        Self {
+            machine,
+            shielded: false,
+        }
     }
 
     /// The run that this code drives.
@@ -113,7 +116,8 @@ impl Context {
     pub fn random(&self) -> u64 {
         let entropy = lock(&self.machine).entropy().to_be_bytes();
         u64::from_be_bytes([
-            entropy[0], entropy[1], entropy[2], entropy[3], entropy[4], entropy[5], entropy[6], entropy[7],
+            entropy[0], entropy[1], entropy[2], entropy[3], entropy[4], entropy[5], entropy[6],
+            entropy[7],
         ])
     }
 
@@ -143,7 +147,8 @@ impl Context {
             lock(&self.machine).record_side_effect(command, name, encoded.clone());
             encoded
         });
-        payload::decode(&encoded).unwrap_or_else(|failure| panic!("side effect {name:?}: {failure}"))
+        payload::decode(&encoded)
+            .unwrap_or_else(|failure| panic!("side effect {name:?}: {failure}"))
     }
 
     /// Ends this run and goes on as a new one with an empty journal: what keeps the journal of an
@@ -165,7 +170,9 @@ impl Context {
     {
         match payload::encode(&input) {
             Ok(input) => lock(&self.machine).continue_as_new(workflow.name(), input),
-            Err(failure) => lock(&self.machine).fail_with(Fault::Panicked { message: failure.to_string() }),
+            Err(failure) => lock(&self.machine).fail_with(Fault::Panicked {
+                message: failure.to_string(),
+            }),
         }
         std::future::pending().await
     }
@@ -184,7 +191,10 @@ impl Context {
     /// The same context for clean-up: its calls go on although the run is cancelled.
     #[must_use]
     pub fn shield(&self) -> Self {
-        Self { machine: Arc::clone(&self.machine), shielded: true }
+        Self {
+            machine: Arc::clone(&self.machine),
+            shielded: true,
+        }
     }
 
     /// Whether the code runs to catch up with its journal. For quiet logs, never for decisions.
@@ -196,6 +206,9 @@ impl Context {
 
 impl std::fmt::Debug for Context {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Context").field("run", &self.run_id()).field("shielded", &self.shielded).finish()
+        f.debug_struct("Context")
+            .field("run", &self.run_id())
+            .field("shielded", &self.shielded)
+            .finish()
     }
 }

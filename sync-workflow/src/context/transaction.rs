@@ -10,10 +10,7 @@ use std::{
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{
-    Context,
-    call::TypedCall,
-};
+use super::{Context, call::TypedCall};
 use crate::{
     failure::{CallError, ErrorValue, Failure},
     journal::OpenTransaction,
@@ -57,7 +54,10 @@ impl Context {
                 payload::encode(&value)
             })
         });
-        let request = |_| Request::Transaction { body: Some(TransactionBody::new(body)), retry: Arc::default() };
+        let request = |_| Request::Transaction {
+            body: Some(TransactionBody::new(body)),
+            retry: Arc::default(),
+        };
         TransactionCall(TypedCall::new(self, name.into(), Ok(Bytes::new()), request))
     }
 }
@@ -94,7 +94,13 @@ pub struct Tx {
 impl Tx {
     pub(crate) fn new(transaction: OpenTransaction) -> (Self, ReturnSlot) {
         let slot = ReturnSlot::default();
-        (Self { transaction: Some(transaction), slot: Arc::clone(&slot) }, slot)
+        (
+            Self {
+                transaction: Some(transaction),
+                slot: Arc::clone(&slot),
+            },
+            slot,
+        )
     }
 
     /// The connection of a Postgres journal, inside the transaction.
@@ -106,7 +112,9 @@ impl Tx {
     pub fn postgres(&mut self) -> Result<&mut sqlx::PgConnection, WrongDatabase> {
         match &mut self.transaction {
             Some(OpenTransaction::Postgres(transaction)) => Ok(&mut **transaction),
-            _ => Err(WrongDatabase { expected: "postgres" }),
+            _ => Err(WrongDatabase {
+                expected: "postgres",
+            }),
         }
     }
 

@@ -76,6 +76,9 @@ impl Error {
     /// Whether the same call may succeed later.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Unknown(_) | Self::Contended(_))
+        matches!(
+            self,
+            Self::Unavailable(_) | Self::Unknown(_) | Self::Contended(_)
+        )
     }
 }

@@ -15,14 +15,15 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 pub use batch::{
-    Attempt, Batch, BatchOutcome, Close, NewRun, ParentCloses, ParentLink, Placement, RunCommit, RunOutcome,
-    StartOutcome, Transition, WakeAt, WokenRun,
+    Attempt, Batch, BatchOutcome, Close, NewRun, ParentCloses, ParentLink, Placement, RunCommit,
+    RunOutcome, StartOutcome, Transition, WakeAt, WokenRun,
 };
 pub use error::Error;
 pub use reuse::IdReuse;
 pub use run::{
-    ChildOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Hint, History, HistoryRecord, Inbox, NewSignal, Page,
-    Renewal, RunFilter, RunInfo, RunSelector, SignalMessage, SignalOutcome, TransactionCommit,
+    ChildOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Hint, History, HistoryRecord, Inbox,
+    NewSignal, Page, Renewal, RunFilter, RunInfo, RunSelector, SignalMessage, SignalOutcome,
+    TransactionCommit,
 };
 
 use crate::{
@@ -159,20 +160,32 @@ pub trait Journal: Send + Sync + 'static {
     /// [`Error::Fenced`] and [`Error::RunLost`]: nothing was written, the user's writes included.
     /// [`Error::Unavailable`]: nothing was written. [`Error::Unknown`]: the acknowledgement was
     /// lost; load the run's journal to see.
-    async fn commit_step(&self, transaction: OpenTransaction, commit: &TransactionCommit) -> Result<()>;
+    async fn commit_step(
+        &self,
+        transaction: OpenTransaction,
+        commit: &TransactionCommit,
+    ) -> Result<()>;
 
     /// Starts a run from outside a worker. Idempotent by workflow id.
     async fn start(&self, run: &NewRun) -> Result<StartOutcome>;
 
     /// Starts a run inside the caller's own transaction on the journal's database.
-    async fn start_in(&self, transaction: StepTransaction<'_>, run: &NewRun) -> Result<StartOutcome>;
+    async fn start_in(
+        &self,
+        transaction: StepTransaction<'_>,
+        run: &NewRun,
+    ) -> Result<StartOutcome>;
 
     /// Delivers a signal to the open run of a workflow id. Idempotent by signal id: a second
     /// delivery with the same id is [`SignalOutcome::Duplicate`].
     async fn signal(&self, signal: &NewSignal) -> Result<SignalOutcome>;
 
     /// Delivers a signal inside the caller's own transaction on the journal's database.
-    async fn signal_in(&self, transaction: StepTransaction<'_>, signal: &NewSignal) -> Result<SignalOutcome>;
+    async fn signal_in(
+        &self,
+        transaction: StepTransaction<'_>,
+        signal: &NewSignal,
+    ) -> Result<SignalOutcome>;
 
     /// Asks a run to cancel. Returns the run that was asked, if it was open. Idempotent.
     async fn request_cancel(&self, run: &RunSelector) -> Result<Option<WokenRun>>;

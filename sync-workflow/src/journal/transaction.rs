@@ -41,7 +41,10 @@ pub enum StepTransaction<'a> {
     Sqlite(&'a mut sqlx::SqliteConnection),
     /// Keeps the lifetime in use when no database is compiled in.
     #[doc(hidden)]
-    Never(std::convert::Infallible, std::marker::PhantomData<&'a mut ()>),
+    Never(
+        std::convert::Infallible,
+        std::marker::PhantomData<&'a mut ()>,
+    ),
 }
 
 #[cfg(feature = "postgres")]

@@ -21,7 +21,9 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Journal>> {
     let scheme = url.split(':').next().unwrap_or_default();
     match scheme {
         #[cfg(feature = "postgres")]
-        "postgres" | "postgresql" => Ok(Arc::new(super::postgres::PostgresJournal::connect(url).await?)),
+        "postgres" | "postgresql" => Ok(Arc::new(
+            super::postgres::PostgresJournal::connect(url).await?,
+        )),
         #[cfg(feature = "sqlite")]
         "sqlite" => Ok(Arc::new(super::sqlite::SqliteJournal::connect(url).await?)),
         "memory" => Ok(Arc::new(MemoryJournal::new())),

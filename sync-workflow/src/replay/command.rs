@@ -44,7 +44,10 @@ impl RetryPolicy {
     /// One attempt, no more.
     #[must_use]
     pub fn none() -> Self {
-        Self { max_attempts: 1, ..Self::default() }
+        Self {
+            max_attempts: 1,
+            ..Self::default()
+        }
     }
 
     /// The wait after `failed` failed attempts. `entropy` is a number from 0 to 1 that spreads it.
@@ -108,9 +111,17 @@ pub(crate) struct Command {
 
 /// What a command asks for.
 pub(crate) enum Request {
-    Activity { input: Bytes, options: Arc<ActivityOptions> },
-    Transaction { body: Option<TransactionBody>, retry: Arc<RetryPolicy> },
-    Timer { due: TimerDue },
+    Activity {
+        input: Bytes,
+        options: Arc<ActivityOptions>,
+    },
+    Transaction {
+        body: Option<TransactionBody>,
+        retry: Arc<RetryPolicy>,
+    },
+    Timer {
+        due: TimerDue,
+    },
     Signal,
     Child(ChildRequest),
     /// Completes when the run is asked to cancel. Leaves no record of its own.
@@ -155,10 +166,15 @@ impl Command {
     /// The kind of record that asking for the command leaves, before any completion.
     pub(crate) fn creation_kind(&self) -> Option<RecordKind> {
         match &self.request {
-            Request::Activity { options, .. } if options.at_most_once => Some(RecordKind::ActivityAttempted),
+            Request::Activity { options, .. } if options.at_most_once => {
+                Some(RecordKind::ActivityAttempted)
+            }
             Request::Timer { .. } => Some(RecordKind::TimerStarted),
             Request::Child(_) => Some(RecordKind::ChildStarted),
-            Request::Activity { .. } | Request::Transaction { .. } | Request::Signal | Request::Cancellation => None,
+            Request::Activity { .. }
+            | Request::Transaction { .. }
+            | Request::Signal
+            | Request::Cancellation => None,
         }
     }
 
@@ -178,11 +194,18 @@ impl Command {
     pub(crate) const fn completes_with(&self, kind: RecordKind) -> bool {
         matches!(
             (&self.request, kind),
-            (Request::Activity { .. }, RecordKind::ActivityCompleted | RecordKind::ActivityFailed)
-                | (Request::Transaction { .. }, RecordKind::TransactionCompleted | RecordKind::TransactionFailed)
-                | (Request::Timer { .. }, RecordKind::TimerFired)
+            (
+                Request::Activity { .. },
+                RecordKind::ActivityCompleted | RecordKind::ActivityFailed
+            ) | (
+                Request::Transaction { .. },
+                RecordKind::TransactionCompleted | RecordKind::TransactionFailed
+            ) | (Request::Timer { .. }, RecordKind::TimerFired)
                 | (Request::Signal, RecordKind::SignalReceived)
-                | (Request::Child(_), RecordKind::ChildCompleted | RecordKind::ChildFailed)
+                | (
+                    Request::Child(_),
+                    RecordKind::ChildCompleted | RecordKind::ChildFailed
+                )
         )
     }
 }

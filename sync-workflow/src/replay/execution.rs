@@ -55,7 +55,13 @@ impl Execution {
     pub(crate) fn new(machine: SharedMachine, future: BodyFuture, alarm: Waker) -> Self {
         let tracker = Tracker::new(alarm);
         let waker = Waker::from(Arc::clone(&tracker));
-        Self { machine, future: Some(future), tracker, waker, result: None }
+        Self {
+            machine,
+            future: Some(future),
+            tracker,
+            waker,
+            result: None,
+        }
     }
 
     /// Replays the journal and runs on until the run waits. Activities in `running` are known to
@@ -92,9 +98,9 @@ impl Execution {
     /// Looks whether something foreign woke the workflow.
     #[must_use]
     pub fn check(&self) -> Option<Fault> {
-        self.tracker
-            .is_foreign()
-            .then_some(Fault::ForeignAwait { detail: "it was woken by something outside" })
+        self.tracker.is_foreign().then_some(Fault::ForeignAwait {
+            detail: "it was woken by something outside",
+        })
     }
 
     /// The record with which a transactional step would complete a command now, unless nobody
@@ -169,7 +175,9 @@ impl Execution {
     /// Drops the workflow code; its own destructors may panic too.
     fn drop_future(&mut self) {
         let future = self.future.take();
-        let dropped = self.tracker.inside(|| catch_unwind(AssertUnwindSafe(|| drop(future))));
+        let dropped = self
+            .tracker
+            .inside(|| catch_unwind(AssertUnwindSafe(|| drop(future))));
         if let Err(panic) = dropped {
             let message = panic_message(&*panic);
             lock(&self.machine).fail_with(Fault::Panicked { message });
@@ -181,7 +189,9 @@ impl Execution {
         let mut machine = lock(&self.machine);
         let waits = self.result.is_none() && !machine.is_continued();
         if waits && !machine.has_fault() && !machine.awaits_something() {
-            machine.fail_with(Fault::ForeignAwait { detail: "it waits, but for no durable call" });
+            machine.fail_with(Fault::ForeignAwait {
+                detail: "it waits, but for no durable call",
+            });
         }
         let progress = match (machine.take_fault(), self.result.take()) {
             (Some(fault), _) => Progress::Faulted(fault),
@@ -208,7 +218,9 @@ impl Execution {
 
 impl std::fmt::Debug for Execution {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Execution").field("run", &lock(&self.machine).run()).finish_non_exhaustive()
+        f.debug_struct("Execution")
+            .field("run", &lock(&self.machine).run())
+            .finish_non_exhaustive()
     }
 }
 
@@ -218,9 +230,11 @@ fn close(machine: &mut Machine, result: Result<Bytes, Failure>) -> Progress {
     }
     let (kind, status, payload) = match result {
         Ok(output) => (RecordKind::Completed, RunStatus::Completed, output),
-        Err(failure) if failure.kind == FailureKind::Cancelled && machine.is_cancelled() => {
-            (RecordKind::Cancelled, RunStatus::Cancelled, failure.encode())
-        }
+        Err(failure) if failure.kind == FailureKind::Cancelled && machine.is_cancelled() => (
+            RecordKind::Cancelled,
+            RunStatus::Cancelled,
+            failure.encode(),
+        ),
         Err(failure) => (RecordKind::Failed, RunStatus::Failed, failure.encode()),
     };
     machine.close(kind, payload);

@@ -97,7 +97,11 @@ pub struct Asked {
 
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "at position {} the journal holds {}, ", self.position, self.recorded)?;
+        write!(
+            f,
+            "at position {} the journal holds {}, ",
+            self.position, self.recorded
+        )?;
         match &self.asked {
             None => write!(f, "but the code made no such command by then"),
             Some(asked)
@@ -118,6 +122,10 @@ impl fmt::Display for Mismatch {
 
 impl fmt::Display for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "command {} {:?} {:?}", self.command, self.kind, self.name)
+        write!(
+            f,
+            "command {} {:?} {:?}",
+            self.command, self.kind, self.name
+        )
     }
 }

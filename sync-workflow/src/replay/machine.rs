@@ -167,7 +167,11 @@ impl Machine {
 
     /// A durable call was dropped: its value will not be consumed.
     pub(crate) fn drop_command(&mut self, id: CommandId) {
-        if let Some(command) = self.commands.get_mut(&id).filter(|command| command.eager && !command.created) {
+        if let Some(command) = self
+            .commands
+            .get_mut(&id)
+            .filter(|command| command.eager && !command.created)
+        {
             command.orphaned = true;
             return;
         }
@@ -180,7 +184,9 @@ impl Machine {
             self.granted = None;
         }
         match (&command.request, command.resolution) {
-            (Request::Signal, Some(Resolution::Value(payload))) => self.returned.push_back((command.name, payload)),
+            (Request::Signal, Some(Resolution::Value(payload))) => {
+                self.returned.push_back((command.name, payload))
+            }
             (_, None) if command.started => self.out.abandoned.push(id),
             _ => {}
         }
@@ -206,7 +212,12 @@ impl Machine {
     /// The recorded value of the next side effect, or the command number to record it under.
     pub(crate) fn recorded_side_effect(&mut self, name: &str) -> Result<Bytes, CommandId> {
         let command = self.next_command_id();
-        let asked = Asked { command, kind: RecordKind::SideEffect, name: name.into(), fingerprint: 0 };
+        let asked = Asked {
+            command,
+            kind: RecordKind::SideEffect,
+            name: name.into(),
+            fingerprint: 0,
+        };
         match self.replay_created(&asked) {
             Replayed::Recorded(record) => Ok(record.payload),
             Replayed::New | Replayed::Mismatch => Err(command),
@@ -297,34 +308,67 @@ impl Machine {
             ),
             Event::TransactionFailed { command, failure } => self.complete(
                 command,
-                (RecordKind::TransactionCompleted, RecordKind::TransactionFailed),
+                (
+                    RecordKind::TransactionCompleted,
+                    RecordKind::TransactionFailed,
+                ),
                 Err(failure),
             ),
             Event::TransactionCommitted { record } => {
-                debug_assert_eq!(record.position, self.next_position, "a step's record takes the next position");
+                debug_assert_eq!(
+                    record.position, self.next_position,
+                    "a step's record takes the next position"
+                );
                 self.next_position = self.next_position.next();
                 self.resolve(record.command, Resolution::Value(record.payload));
             }
             Event::TimerFired { command } => {
-                self.complete(command, (RecordKind::TimerFired, RecordKind::TimerFired), Ok(Bytes::new()));
+                self.complete(
+                    command,
+                    (RecordKind::TimerFired, RecordKind::TimerFired),
+                    Ok(Bytes::new()),
+                );
             }
-            Event::SignalArrived { sequence, name, payload } => {
+            Event::SignalArrived {
+                sequence,
+                name,
+                payload,
+            } => {
                 if self.seen_signals.insert(sequence) {
-                    self.arrived.push_back(ArrivedSignal { sequence, name, payload });
+                    self.arrived.push_back(ArrivedSignal {
+                        sequence,
+                        name,
+                        payload,
+                    });
                 }
             }
             Event::ChildClosed { child, result } => {
-                let waiting = self.commands.iter().find(|(_, command)| match &command.request {
-                    Request::Child(request) => request.run == Some(child) && command.resolution.is_none(),
-                    _ => false,
-                });
+                let waiting = self
+                    .commands
+                    .iter()
+                    .find(|(_, command)| match &command.request {
+                        Request::Child(request) => {
+                            request.run == Some(child) && command.resolution.is_none()
+                        }
+                        _ => false,
+                    });
                 if let Some(command) = waiting.map(|(id, _)| *id) {
-                    self.complete(command, (RecordKind::ChildCompleted, RecordKind::ChildFailed), result);
+                    self.complete(
+                        command,
+                        (RecordKind::ChildCompleted, RecordKind::ChildFailed),
+                        result,
+                    );
                 }
             }
             Event::CancelRequested if self.is_cancelled => {}
             Event::CancelRequested => {
-                self.append(RecordKind::CancelRequested, Record::RUN, "".into(), 0, Bytes::new());
+                self.append(
+                    RecordKind::CancelRequested,
+                    Record::RUN,
+                    "".into(),
+                    0,
+                    Bytes::new(),
+                );
                 self.cancel();
             }
         }
@@ -342,9 +386,16 @@ impl Machine {
             | RecordKind::TransactionCompleted
             | RecordKind::TimerFired
             | RecordKind::SignalReceived
-            | RecordKind::ChildCompleted => self.replay_completion(&record, Resolution::Value(record.payload.clone())),
-            RecordKind::ActivityFailed | RecordKind::TransactionFailed | RecordKind::ChildFailed => {
-                self.replay_completion(&record, Resolution::Failure(Failure::decode(&record.payload)));
+            | RecordKind::ChildCompleted => {
+                self.replay_completion(&record, Resolution::Value(record.payload.clone()))
+            }
+            RecordKind::ActivityFailed
+            | RecordKind::TransactionFailed
+            | RecordKind::ChildFailed => {
+                self.replay_completion(
+                    &record,
+                    Resolution::Failure(Failure::decode(&record.payload)),
+                );
             }
             // The code had its chance to ask for these in the poll before.
             RecordKind::SideEffect
@@ -361,7 +412,11 @@ impl Machine {
     }
 
     fn replay_completion(&mut self, record: &Record, resolution: Resolution) {
-        let Some(command) = self.commands.get(&record.command).filter(|command| command.polled) else {
+        let Some(command) = self
+            .commands
+            .get(&record.command)
+            .filter(|command| command.polled)
+        else {
             self.mismatch(record, None);
             return;
         };
@@ -391,7 +446,11 @@ impl Machine {
         (success, failed): (RecordKind, RecordKind),
         result: Result<Bytes, Failure>,
     ) {
-        let Some(command) = self.commands.get(&id).filter(|command| command.resolution.is_none()) else {
+        let Some(command) = self
+            .commands
+            .get(&id)
+            .filter(|command| command.resolution.is_none())
+        else {
             return;
         };
         let (name, fingerprint) = (Arc::clone(&command.name), command.fingerprint);
@@ -415,7 +474,11 @@ impl Machine {
     }
 
     fn resolve(&mut self, id: CommandId, resolution: Resolution) {
-        if let Some(command) = self.commands.get_mut(&id).filter(|command| command.resolution.is_none()) {
+        if let Some(command) = self
+            .commands
+            .get_mut(&id)
+            .filter(|command| command.resolution.is_none())
+        {
             command.resolution = Some(resolution);
             self.held.push_back(id);
         }
@@ -426,7 +489,9 @@ impl Machine {
         let open: Vec<_> = self
             .commands
             .iter()
-            .filter(|(_, command)| command.polled && !command.shielded && command.resolution.is_none())
+            .filter(|(_, command)| {
+                command.polled && !command.shielded && command.resolution.is_none()
+            })
             .map(|(id, _)| *id)
             .collect();
         for id in open {
@@ -444,18 +509,27 @@ impl Machine {
         if command.started && !is_child {
             self.out.abandoned.push(id);
         }
-        let resolution =
-            if is_cancellation { Resolution::Value(Bytes::new()) } else { Resolution::Failure(Failure::cancelled()) };
+        let resolution = if is_cancellation {
+            Resolution::Value(Bytes::new())
+        } else {
+            Resolution::Failure(Failure::cancelled())
+        };
         self.resolve(id, resolution);
     }
 
     /// Grants the oldest held completion that is awaited, and returns whom to wake.
     pub(super) fn grant(&mut self) -> Option<Waker> {
         debug_assert!(self.granted.is_none(), "one grant at a time");
-        let id = self.held.iter().copied().find(|id| self.commands.get(id).is_some_and(|command| command.awaited))?;
+        let id = self
+            .held
+            .iter()
+            .copied()
+            .find(|id| self.commands.get(id).is_some_and(|command| command.awaited))?;
         self.granted = Some(id);
         self.told_now = None;
-        self.commands.get_mut(&id).and_then(|command| command.waker.take())
+        self.commands
+            .get_mut(&id)
+            .and_then(|command| command.waker.take())
     }
 
     /// Gives the oldest signal that arrived to a call that waits for its name. Only for live runs.
@@ -473,7 +547,11 @@ impl Machine {
             };
             if let Some(signal) = self.arrived.remove(index) {
                 self.out.consumed_signals.push(signal.sequence);
-                self.complete(id, (RecordKind::SignalReceived, RecordKind::SignalReceived), Ok(signal.payload));
+                self.complete(
+                    id,
+                    (RecordKind::SignalReceived, RecordKind::SignalReceived),
+                    Ok(signal.payload),
+                );
                 return true;
             }
         }
@@ -483,14 +561,22 @@ impl Machine {
     /// Ends a poll: takes back a grant that nobody consumed, and records what was asked for first,
     /// in the order of the command numbers, which no order of polling can change.
     pub(super) fn end_poll(&mut self) {
-        if let Some(command) = self.granted.take().and_then(|id| self.commands.get_mut(&id)) {
+        if let Some(command) = self
+            .granted
+            .take()
+            .and_then(|id| self.commands.get_mut(&id))
+        {
             command.awaited = false;
         }
         let mut asked = std::mem::take(&mut self.asked);
         asked.sort_unstable();
         for id in asked {
             self.ask(id);
-            if self.commands.get(&id).is_some_and(|command| command.orphaned) {
+            if self
+                .commands
+                .get(&id)
+                .is_some_and(|command| command.orphaned)
+            {
                 self.commands.remove(&id);
             }
         }
@@ -506,10 +592,12 @@ impl Machine {
         }
         if let Request::Signal = command.request {
             let name = Arc::clone(&command.name);
-            if let Some(index) = self.returned.iter().position(|(returned, _)| *returned == name) {
-                if let Some((_, payload)) = self.returned.remove(index) {
-                    self.resolve(id, Resolution::Value(payload));
-                }
+            let index = self
+                .returned
+                .iter()
+                .position(|(returned, _)| *returned == name);
+            if let Some((_, payload)) = index.and_then(|index| self.returned.remove(index)) {
+                self.resolve(id, Resolution::Value(payload));
             }
             return;
         }
@@ -523,8 +611,12 @@ impl Machine {
         let Some(command) = self.commands.get(&id) else {
             return;
         };
-        let asked =
-            Asked { command: id, kind, name: Arc::clone(&command.name), fingerprint: command.fingerprint };
+        let asked = Asked {
+            command: id,
+            kind,
+            name: Arc::clone(&command.name),
+            fingerprint: command.fingerprint,
+        };
         if let Some(command) = self.commands.get_mut(&id) {
             command.created = true;
         }
@@ -570,18 +662,23 @@ impl Machine {
                 };
                 self.out.children.push(start);
                 let started = StartedChild { run, workflow_id };
-                serde_json::to_vec(&started).map(Bytes::from).unwrap_or_default()
+                serde_json::to_vec(&started)
+                    .map(Bytes::from)
+                    .unwrap_or_default()
             }
             // A new attempt of an activity that may run once: it has not run yet.
-            Request::Activity { .. } | Request::Transaction { .. } | Request::Signal | Request::Cancellation => {
-                Bytes::new()
-            }
+            Request::Activity { .. }
+            | Request::Transaction { .. }
+            | Request::Signal
+            | Request::Cancellation => Bytes::new(),
         }
     }
 
     /// Takes over what the creation record of a replayed command holds.
     fn created(&mut self, id: CommandId, record: &Record) {
-        let damaged = |detail: &str| Fault::Damaged { detail: format!("record {}: {detail}", record.position) };
+        let damaged = |detail: &str| Fault::Damaged {
+            detail: format!("record {}: {detail}", record.position),
+        };
         let Some(command) = self.commands.get_mut(&id) else {
             return;
         };
@@ -590,10 +687,12 @@ impl Machine {
                 Some(at) => *due = TimerDue::At(at),
                 None => self.fail_with(damaged("a timer without a time")),
             },
-            Request::Child(child) => match serde_json::from_slice::<StartedChild>(&record.payload) {
-                Ok(started) => child.run = Some(started.run),
-                Err(_) => self.fail_with(damaged("a child without a run")),
-            },
+            Request::Child(child) => {
+                match serde_json::from_slice::<StartedChild>(&record.payload) {
+                    Ok(started) => child.run = Some(started.run),
+                    Err(_) => self.fail_with(damaged("a child without a run")),
+                }
+            }
             // It was about to run, and whether it did will be asked when the replay is over.
             Request::Activity { .. } => command.started = true,
             Request::Transaction { .. } | Request::Signal | Request::Cancellation => {}
@@ -602,8 +701,12 @@ impl Machine {
 
     /// The actions of commands that the outside was not told of. Only for live runs.
     pub(super) fn take_actions(&mut self) -> Vec<Action> {
-        let mut actions: Vec<_> =
-            self.out.abandoned.drain(..).map(|command| Action::Abandon { command }).collect();
+        let mut actions: Vec<_> = self
+            .out
+            .abandoned
+            .drain(..)
+            .map(|command| Action::Abandon { command })
+            .collect();
         for (id, command) in &mut self.commands {
             if !command.polled || command.started || command.resolution.is_some() {
                 continue;
@@ -636,13 +739,20 @@ impl Machine {
                 crate::failure::FailureKind::Interrupted,
                 "the worker stopped while the activity ran; whether it had its effect is unknown",
             );
-            self.complete(id, (RecordKind::ActivityCompleted, RecordKind::ActivityFailed), Err(failure.into_final()));
+            self.complete(
+                id,
+                (RecordKind::ActivityCompleted, RecordKind::ActivityFailed),
+                Err(failure.into_final()),
+            );
         }
     }
 
     /// The record with which a transactional step would complete an open command now.
     pub(super) fn step_record(&self, id: CommandId, payload: Bytes) -> Option<Record> {
-        let command = self.commands.get(&id).filter(|command| command.resolution.is_none())?;
+        let command = self
+            .commands
+            .get(&id)
+            .filter(|command| command.resolution.is_none())?;
         Some(Record {
             position: self.next_position,
             kind: command.completion_kind(),
@@ -672,7 +782,11 @@ impl Machine {
         let entropy = self.entropy_of(CommandId(u32::MAX));
         let run = RunId::from_uuid(uuid_v7(self.now, entropy));
         self.close(RecordKind::ContinuedAsNew, Bytes::from(run.to_string()));
-        Some(Continuation { run, workflow, input })
+        Some(Continuation {
+            run,
+            workflow,
+            input,
+        })
     }
 
     /// The journal holds more than the code did before it returned.
@@ -695,7 +809,10 @@ impl Machine {
             && next.fingerprint == asked.fingerprint;
         if fits {
             // The front was just looked at.
-            return self.journal.pop_front().map_or(Replayed::New, Replayed::Recorded);
+            return self
+                .journal
+                .pop_front()
+                .map_or(Replayed::New, Replayed::Recorded);
         }
         let record = next.clone();
         self.mismatch(&record, Some(asked.clone()));
@@ -709,14 +826,32 @@ impl Machine {
             name: Arc::clone(&record.name),
             fingerprint: record.fingerprint,
         };
-        let mismatch = Mismatch { position: record.position, recorded, asked };
+        let mismatch = Mismatch {
+            position: record.position,
+            recorded,
+            asked,
+        };
         self.fail_with(Fault::Nondeterministic(Box::new(mismatch)));
     }
 
-    fn append(&mut self, kind: RecordKind, command: CommandId, name: Arc<str>, fingerprint: u64, payload: Bytes) {
+    fn append(
+        &mut self,
+        kind: RecordKind,
+        command: CommandId,
+        name: Arc<str>,
+        fingerprint: u64,
+        payload: Bytes,
+    ) {
         let position = self.next_position;
         self.next_position = position.next();
-        self.out.records.push(Record { position, kind, command, name, fingerprint, payload });
+        self.out.records.push(Record {
+            position,
+            kind,
+            command,
+            name,
+            fingerprint,
+            payload,
+        });
     }
 }
 
@@ -732,15 +867,30 @@ enum Replayed {
 fn start_action(id: CommandId, command: &mut Command) -> Option<Action> {
     let name = Arc::clone(&command.name);
     match &mut command.request {
-        Request::Activity { input, options } => {
-            Some(Action::StartActivity { command: id, name, input: input.clone(), options: Arc::clone(options) })
+        Request::Activity { input, options } => Some(Action::StartActivity {
+            command: id,
+            name,
+            input: input.clone(),
+            options: Arc::clone(options),
+        }),
+        Request::Transaction { body, retry } => body.take().map(|body| Action::StartTransaction {
+            command: id,
+            name,
+            body,
+            retry: Arc::clone(retry),
+        }),
+        Request::Timer {
+            due: TimerDue::At(due),
+        } => Some(Action::SetTimer {
+            command: id,
+            due: *due,
+        }),
+        Request::Child(ChildRequest {
+            run: Some(child), ..
+        }) => Some(Action::AwaitChild { child: *child }),
+        Request::Timer {
+            due: TimerDue::After(_),
         }
-        Request::Transaction { body, retry } => body
-            .take()
-            .map(|body| Action::StartTransaction { command: id, name, body, retry: Arc::clone(retry) }),
-        Request::Timer { due: TimerDue::At(due) } => Some(Action::SetTimer { command: id, due: *due }),
-        Request::Child(ChildRequest { run: Some(child), .. }) => Some(Action::AwaitChild { child: *child }),
-        Request::Timer { due: TimerDue::After(_) }
         | Request::Child(ChildRequest { run: None, .. })
         | Request::Signal
         | Request::Cancellation => None,

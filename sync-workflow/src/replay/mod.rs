@@ -32,9 +32,9 @@ mod turn;
 mod waker;
 
 pub use command::{ActivityOptions, RetryPolicy, Timeouts};
-pub use execution::{BodyFuture, Execution};
-pub use fault::{Asked, Fault, Mismatch};
 pub(crate) use command::{ChildRequest, Command, Request, Resolution, TimerDue};
+pub use execution::{BodyFuture, Execution};
 pub(crate) use execution::{SharedMachine, lock};
+pub use fault::{Asked, Fault, Mismatch};
 pub(crate) use machine::{Machine, timer_fingerprint};
 pub use turn::{Action, ChildStart, Continuation, Event, Progress, TransactionBody, Turn};

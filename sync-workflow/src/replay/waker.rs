@@ -26,7 +26,11 @@ pub(super) struct Tracker {
 
 impl Tracker {
     pub(super) fn new(alarm: Waker) -> Arc<Self> {
-        Arc::new(Self { woken: AtomicBool::new(false), foreign: AtomicBool::new(false), alarm })
+        Arc::new(Self {
+            woken: AtomicBool::new(false),
+            foreign: AtomicBool::new(false),
+            alarm,
+        })
     }
 
     /// Runs `work`, during which wake-ups from this thread are the run's own.

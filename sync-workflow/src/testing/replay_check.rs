@@ -57,7 +57,12 @@ impl ReplayCheck {
         workflow_id: WorkflowId,
         records: Vec<Record>,
     ) -> Self {
-        Self { factory: workflow.into_factory().0, run, workflow_id, records }
+        Self {
+            factory: workflow.into_factory().0,
+            run,
+            workflow_id,
+            records,
+        }
     }
 
     /// Replays the whole journal.
@@ -66,7 +71,11 @@ impl ReplayCheck {
     ///
     /// [`Difference`] where the code does something else than the journal says.
     pub fn whole(&self) -> Result<(), Difference> {
-        let open = self.records.iter().filter(|record| !record.kind.is_final()).count();
+        let open = self
+            .records
+            .iter()
+            .filter(|record| !record.kind.is_final())
+            .count();
         self.cut_at(open)
     }
 
@@ -83,7 +92,9 @@ impl ReplayCheck {
     fn cut_at(&self, cut: usize) -> Result<(), Difference> {
         let prefix = self.records[..cut].to_vec();
         let mut resumed = Resumed::new(self, prefix)?;
-        let turn = resumed.execution.start(Timestamp::UNIX_EPOCH, &HashSet::new());
+        let turn = resumed
+            .execution
+            .start(Timestamp::UNIX_EPOCH, &HashSet::new());
         resumed.take(turn)?;
         for record in &self.records[cut..] {
             if resumed.written.len() <= record.position.0 as usize {
@@ -101,7 +112,10 @@ impl ReplayCheck {
 
 impl fmt::Debug for ReplayCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReplayCheck").field("run", &self.run).field("records", &self.records.len()).finish_non_exhaustive()
+        f.debug_struct("ReplayCheck")
+            .field("run", &self.run)
+            .field("records", &self.records.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -118,7 +132,9 @@ pub enum Difference {
         fault: Fault,
     },
     /// After the cut, the same events led to another record.
-    #[error("with the journal cut at {cut}, position {position} holds {recorded}, and the code wrote {written}")]
+    #[error(
+        "with the journal cut at {cut}, position {position} holds {recorded}, and the code wrote {written}"
+    )]
     Record {
         /// How many records were replayed.
         cut: usize,
@@ -144,21 +160,33 @@ struct Resumed {
 impl Resumed {
     fn new(check: &ReplayCheck, prefix: Vec<Record>) -> Result<Self, Difference> {
         let cut = prefix.len();
-        let input = prefix.first().map(|record| record.payload.clone()).unwrap_or_default();
+        let input = prefix
+            .first()
+            .map(|record| record.payload.clone())
+            .unwrap_or_default();
         let children = prefix.iter().filter_map(started_child).collect();
         let machine = Machine::new(check.run, check.workflow_id.clone(), prefix.clone());
         let machine = Arc::new(Mutex::new(machine));
         let future = (check.factory)(Context::new(Arc::clone(&machine)), &input)
             .map_err(|fault| Difference::Fault { cut, fault })?;
         let execution = Execution::new(machine, future, Waker::noop().clone());
-        Ok(Self { execution, cut, written: prefix, children })
+        Ok(Self {
+            execution,
+            cut,
+            written: prefix,
+            children,
+        })
     }
 
     fn take(&mut self, turn: Turn) -> Result<(), Difference> {
         if let Progress::Faulted(fault) = turn.progress {
-            return Err(Difference::Fault { cut: self.cut, fault });
+            return Err(Difference::Fault {
+                cut: self.cut,
+                fault,
+            });
         }
-        self.children.extend(turn.children.iter().map(|child| (child.command, child.run)));
+        self.children
+            .extend(turn.children.iter().map(|child| (child.command, child.run)));
         self.written.extend(turn.records);
         Ok(())
     }
@@ -168,26 +196,37 @@ impl Resumed {
         let command = record.command;
         let payload = record.payload.clone();
         Some(match record.kind {
-            RecordKind::ActivityCompleted => Event::ActivityClosed { command, result: Ok(payload) },
-            RecordKind::ActivityFailed => {
-                Event::ActivityClosed { command, result: Err(Failure::decode(&payload)) }
-            }
-            RecordKind::TransactionCompleted => Event::TransactionCommitted { record: record.clone() },
-            RecordKind::TransactionFailed => {
-                Event::TransactionFailed { command, failure: Failure::decode(&payload) }
-            }
+            RecordKind::ActivityCompleted => Event::ActivityClosed {
+                command,
+                result: Ok(payload),
+            },
+            RecordKind::ActivityFailed => Event::ActivityClosed {
+                command,
+                result: Err(Failure::decode(&payload)),
+            },
+            RecordKind::TransactionCompleted => Event::TransactionCommitted {
+                record: record.clone(),
+            },
+            RecordKind::TransactionFailed => Event::TransactionFailed {
+                command,
+                failure: Failure::decode(&payload),
+            },
             RecordKind::TimerFired => Event::TimerFired { command },
             RecordKind::SignalReceived => Event::SignalArrived {
                 sequence: i64::from(record.position.0),
                 name: Arc::clone(&record.name),
                 payload,
             },
-            RecordKind::ChildCompleted => {
-                Event::ChildClosed { child: *self.children.get(&command)?, result: Ok(payload) }
-            }
+            RecordKind::ChildCompleted => Event::ChildClosed {
+                child: *self.children.get(&command)?,
+                result: Ok(payload),
+            },
             RecordKind::ChildFailed => {
                 let result = Err(Failure::decode(&payload));
-                Event::ChildClosed { child: *self.children.get(&command)?, result }
+                Event::ChildClosed {
+                    child: *self.children.get(&command)?,
+                    result,
+                }
             }
             RecordKind::CancelRequested => Event::CancelRequested,
             RecordKind::Started
@@ -207,7 +246,8 @@ impl Resumed {
         let position = record.position.0 as usize;
         // A step's record is durable before the code goes on: the turn does not hold it.
         if record.kind == RecordKind::TransactionCompleted && self.is_missing(position) {
-            self.written.insert(position.min(self.written.len()), record.clone());
+            self.written
+                .insert(position.min(self.written.len()), record.clone());
         }
         let Some(written) = self.written.get(position) else {
             return Err(self.difference(record, None));
@@ -217,11 +257,17 @@ impl Resumed {
             && written.name == record.name
             && written.fingerprint == record.fingerprint
             && (written.payload == record.payload || depends_on_time(record.kind));
-        if is_same { Ok(()) } else { Err(self.difference(record, Some(written))) }
+        if is_same {
+            Ok(())
+        } else {
+            Err(self.difference(record, Some(written)))
+        }
     }
 
     fn is_missing(&self, position: usize) -> bool {
-        self.written.get(position).is_none_or(|written| written.position.0 as usize != position)
+        self.written
+            .get(position)
+            .is_none_or(|written| written.position.0 as usize != position)
     }
 
     fn difference(&self, record: &Record, written: Option<&Record>) -> Difference {
@@ -238,7 +284,10 @@ impl Resumed {
 const fn depends_on_time(kind: RecordKind) -> bool {
     matches!(
         kind,
-        RecordKind::TimerStarted | RecordKind::ChildStarted | RecordKind::SideEffect | RecordKind::ContinuedAsNew
+        RecordKind::TimerStarted
+            | RecordKind::ChildStarted
+            | RecordKind::SideEffect
+            | RecordKind::ContinuedAsNew
     )
 }
 
@@ -252,5 +301,8 @@ fn started_child(record: &Record) -> Option<(CommandId, RunId)> {
 }
 
 fn describe(record: &Record) -> String {
-    format!("{:?} {:?} of command {}", record.kind, record.name, record.command)
+    format!(
+        "{:?} {:?} of command {}",
+        record.kind, record.name, record.command
+    )
 }

@@ -87,13 +87,21 @@ impl ActivityContext {
     /// some. Details without a JSON form are not kept.
     pub fn heartbeat<T: Serialize>(&self, details: &T) {
         self.inner.beats.beat.notify_one();
-        let mut stored = self.inner.beats.stored.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stored = self
+            .inner
+            .beats
+            .stored
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if stored.is_some_and(|at| at.elapsed() < STORE_DETAILS_EVERY) {
             return;
         }
         if let Ok(details) = payload::encode(details) {
             *stored = Some(Instant::now());
-            self.inner.mailbox.send(Message::Progress { command: self.inner.command, details });
+            self.inner.mailbox.send(Message::Progress {
+                command: self.inner.command,
+                details,
+            });
         }
     }
 
@@ -132,20 +140,34 @@ impl ActivityContext {
     ///
     /// A [`Failure`] when the database cannot be reached, or when this attempt opened one before.
     pub async fn begin(&self) -> Result<Tx, Failure> {
-        if self.inner.transaction.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+        if self
+            .inner
+            .transaction
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some()
+        {
             return Err(Failure::final_error("an attempt has one transaction"));
         }
         let transaction = self.inner.node.journal.begin().await?;
         let (tx, slot) = Tx::new(transaction);
-        *self.inner.transaction.lock().unwrap_or_else(PoisonError::into_inner) = Some(slot);
+        *self
+            .inner
+            .transaction
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(slot);
         Ok(tx)
     }
 
     /// The transaction that the attempt opened, once its code is done with it.
     fn take_transaction(&self) -> Option<OpenTransaction> {
-        let slot = self.inner.transaction.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        let transaction = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-        transaction
+        let slot = self
+            .inner
+            .transaction
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()?;
+        slot.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -201,10 +223,15 @@ impl AttemptTask {
         let result = within(self.timeouts, self.time_left, &context.inner.beats, work).await;
         let transaction = context.take_transaction();
         let message = match (result, transaction) {
-            (Ok(output), Some(transaction)) => {
-                Message::StepReady { command: self.command, payload: output, transaction }
-            }
-            (result, _rolled_back) => Message::AttemptEnded { command: self.command, result },
+            (Ok(output), Some(transaction)) => Message::StepReady {
+                command: self.command,
+                payload: output,
+                transaction,
+            },
+            (result, _rolled_back) => Message::AttemptEnded {
+                command: self.command,
+                result,
+            },
         };
         self.mailbox.send(message);
     }
@@ -222,7 +249,10 @@ async fn within(
         (attempt, all) => attempt.or(all),
     };
     let timed_out = |what: &str, limit: Duration| {
-        Err(Failure::of_kind(FailureKind::TimedOut, format!("no {what} within {limit:?}")))
+        Err(Failure::of_kind(
+            FailureKind::TimedOut,
+            format!("no {what} within {limit:?}"),
+        ))
     };
     tokio::select! {
         result = work => result.unwrap_or_else(|panic| Err(Failure::from_panic(&*panic))),
@@ -247,7 +277,10 @@ async fn silence(limit: Option<Duration>, beats: &Beats) -> Duration {
         return std::future::pending().await;
     };
     loop {
-        if tokio::time::timeout(limit, beats.beat.notified()).await.is_err() {
+        if tokio::time::timeout(limit, beats.beat.notified())
+            .await
+            .is_err()
+        {
             return limit;
         }
     }

@@ -20,7 +20,9 @@ pub(crate) struct DatabaseClock {
 impl DatabaseClock {
     /// `asked` is when the question was sent: the database's time lies at or after it.
     pub(crate) fn new(asked: Instant, told: Timestamp) -> Self {
-        Self { anchor: Mutex::new((asked, told)) }
+        Self {
+            anchor: Mutex::new((asked, told)),
+        }
     }
 
     /// Takes a new answer in. The clock never goes back.
@@ -33,7 +35,10 @@ impl DatabaseClock {
 
     /// The database's time now, at most one round trip late.
     pub(crate) fn now(&self) -> Timestamp {
-        carry(*self.anchor.lock().unwrap_or_else(PoisonError::into_inner), Instant::now())
+        carry(
+            *self.anchor.lock().unwrap_or_else(PoisonError::into_inner),
+            Instant::now(),
+        )
     }
 
     /// How long it is until a time of the database's clock.
@@ -43,5 +48,6 @@ impl DatabaseClock {
 }
 
 fn carry((instant, told): (Instant, Timestamp), at: Instant) -> Timestamp {
-    told.checked_add(at.saturating_duration_since(instant)).unwrap_or(Timestamp::MAX)
+    told.checked_add(at.saturating_duration_since(instant))
+        .unwrap_or(Timestamp::MAX)
 }

@@ -1,6 +1,6 @@
 //! The group committer: one per node. While a commit is in flight, the next batch gathers.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -10,7 +10,9 @@ use super::{
 };
 use crate::{
     id::RunId,
-    journal::{Batch, BatchOutcome, Error, NewRun, RunCommit, RunOutcome, StartOutcome},
+    journal::{
+        Batch, BatchOutcome, Error, NewRun, RunCommit, RunOutcome, StartOutcome, Transition,
+    },
 };
 
 /// How much may wait for the committer. A full queue holds the runs back.
@@ -26,7 +28,10 @@ pub(crate) enum Work {
     /// What a run produced. A run has one commit under way at a time.
     Run { commit: RunCommit, reply: Mailbox },
     /// A run that a client of this process starts.
-    Start { run: NewRun, reply: oneshot::Sender<Result<StartOutcome, Error>> },
+    Start {
+        run: NewRun,
+        reply: oneshot::Sender<Result<StartOutcome, Error>>,
+    },
 }
 
 /// The queue in front of the committer.
@@ -95,7 +100,11 @@ fn take_within_bytes(gathered: &[Work]) -> usize {
 fn payload_bytes(work: &Work) -> usize {
     match work {
         Work::Run { commit, .. } => {
-            let records: usize = commit.records.iter().map(|record| record.payload.len()).sum();
+            let records: usize = commit
+                .records
+                .iter()
+                .map(|record| record.payload.len())
+                .sum();
             let children: usize = commit.children.iter().map(|child| child.input.len()).sum();
             records + children
         }
@@ -112,7 +121,10 @@ struct Waiting {
 /// Commits one batch and tells everybody. `false` when the node is fenced.
 async fn commit_works(node: &Arc<Node>, works: Vec<Work>) -> bool {
     let mut batch = Batch::default();
-    let mut waiting = Waiting { runs: Vec::new(), starts: Vec::new() };
+    let mut waiting = Waiting {
+        runs: Vec::new(),
+        starts: Vec::new(),
+    };
     for work in works {
         match work {
             Work::Run { commit, reply } => {
@@ -152,10 +164,10 @@ async fn commit_for_sure(node: &Node, batch: &Batch) -> Result<BatchOutcome, Err
             return Err(error);
         }
         tracing::warn!(error = &error as &dyn std::error::Error, node = %node.id, "commit_failed");
-        if let Error::Unknown(_) = error {
-            if let Some(outcome) = resolve_unknown(node, batch).await? {
-                return Ok(outcome);
-            }
+        if let Error::Unknown(_) = error
+            && let Some(outcome) = resolve_unknown(node, batch).await?
+        {
+            return Ok(outcome);
         }
         node.pause(&mut pause).await?;
     }
@@ -186,14 +198,21 @@ fn assumed_outcome(batch: &Batch) -> BatchOutcome {
 }
 
 /// A batch that is refused for good is taken apart, so that only the guilty run suffers.
-async fn commit_one_by_one(node: &Arc<Node>, batch: Batch, waiting: Waiting, refusal: &Error) -> bool {
+async fn commit_one_by_one(
+    node: &Arc<Node>,
+    batch: Batch,
+    waiting: Waiting,
+    refusal: &Error,
+) -> bool {
     let is_single = batch.runs.len() + batch.starts.len() == 1;
     let mut runs = batch.runs.into_iter().zip(waiting.runs);
     let mut starts = batch.starts.into_iter().zip(waiting.starts);
     if is_single {
         tracing::error!(error = refusal as &dyn std::error::Error, node = %node.id, "commit_refused");
         for (_, reply) in runs.by_ref() {
-            reply.send(Message::CommitRefused { reason: chain(refusal) });
+            reply.send(Message::CommitRefused {
+                reason: chain(refusal),
+            });
         }
         for (_, reply) in starts.by_ref() {
             let _gone = reply.send(Err(Error::Refused(chain(refusal).into())));
@@ -226,12 +245,12 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 /// Tells everybody what came of a batch.
 fn acknowledge(node: &Arc<Node>, batch: Batch, waiting: Waiting, outcome: BatchOutcome) {
-    let mut rejected: HashMap<RunId, ()> = outcome.rejected_children.iter().map(|run| (*run, ())).collect();
+    let mut rejected: HashSet<RunId> = outcome.rejected_children.iter().copied().collect();
     let replies = batch.runs.into_iter().zip(waiting.runs).zip(outcome.runs);
     for ((commit, reply), came_of_it) in replies {
         let mut refused = Vec::new();
         for child in commit.children {
-            if rejected.remove(&child.run).is_some() {
+            if rejected.remove(&child.run) {
                 node.unplace(&child);
                 refused.push(child.run);
             } else if came_of_it == RunOutcome::Lost {
@@ -240,14 +259,26 @@ fn acknowledge(node: &Arc<Node>, batch: Batch, waiting: Waiting, outcome: BatchO
                 node.placed(child);
             }
         }
-        if let crate::journal::Transition::Close(close) = commit.transition {
-            if let Some(next) = close.next {
-                node.placed(next);
+        if let Transition::Close(close) = commit.transition
+            && let Some(next) = close.next
+        {
+            if came_of_it == RunOutcome::Lost {
+                node.unplace(&next)
+            } else {
+                node.placed(next)
             }
         }
-        reply.send(Message::Committed { outcome: came_of_it, rejected: refused });
+        reply.send(Message::Committed {
+            outcome: came_of_it,
+            rejected: refused,
+        });
     }
-    for ((run, reply), came_of_it) in batch.starts.into_iter().zip(waiting.starts).zip(outcome.starts) {
+    for ((run, reply), came_of_it) in batch
+        .starts
+        .into_iter()
+        .zip(waiting.starts)
+        .zip(outcome.starts)
+    {
         match came_of_it {
             StartOutcome::Started => node.placed(run),
             StartOutcome::Existing { .. } => node.unplace(&run),

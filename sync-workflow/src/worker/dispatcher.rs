@@ -87,12 +87,19 @@ async fn claim(node: &Arc<Node>) -> Result<Wake, Error> {
     for claimed in claim.runs {
         node.adopt(claimed);
     }
-    Ok(if is_full { Wake::Now } else { Wake::At(claim.next_wake) })
+    Ok(if is_full {
+        Wake::Now
+    } else {
+        Wake::At(claim.next_wake)
+    })
 }
 
 /// Waits for a hint, a due run, or the poll interval with its jitter.
 async fn wait(node: &Node, until: Option<Duration>) {
-    let poll = node.settings.poll_interval.mul_f64(0.8 + 0.4 * fastrand::f64());
+    let poll = node
+        .settings
+        .poll_interval
+        .mul_f64(0.8 + 0.4 * fastrand::f64());
     let limit = until.map_or(poll, |until| until.min(poll));
     tokio::select! {
         () = node.dispatch.notified() => {}

@@ -28,8 +28,8 @@ use crate::{
     failure::Failure,
     id::{CommandId, Position, RunId},
     journal::{
-        Attempt, ClaimedRun, Close, Closed, MAX_HISTORY_RECORDS, NewRun, ParentCloses, ParentLink, RunCommit,
-        RunOutcome, Transition, WakeAt,
+        Attempt, ClaimedRun, Close, Closed, MAX_HISTORY_RECORDS, NewRun, ParentCloses, ParentLink,
+        RunCommit, RunOutcome, Transition, WakeAt,
     },
     record::{Record, RecordKind},
     replay::{Action, ChildStart, Continuation, Event, Execution, Fault, Machine, Progress, Turn},
@@ -81,7 +81,7 @@ struct InFlight {
 enum Leaves {
     Stays,
     Suspends,
-    Leaves,
+    Ends,
 }
 
 enum Ending {
@@ -134,7 +134,11 @@ impl Driver {
     }
 
     /// Drives the run until it closes, sleeps, is parked, or leaves this node.
-    pub(super) async fn run(mut self, origin: Origin, mut messages: mpsc::UnboundedReceiver<Message>) {
+    pub(super) async fn run(
+        mut self,
+        origin: Origin,
+        mut messages: mpsc::UnboundedReceiver<Message>,
+    ) {
         let run = self.claimed.run;
         let node = Arc::clone(&self.node);
         if let Flow::Continue = self.begin(origin).await {
@@ -170,11 +174,13 @@ impl Driver {
         self.perform_ungated();
         // A run that continues another may have been sent signals while that one closed.
         let is_continuation = self.claimed.chain != self.claimed.run;
-        let needs_inbox = self.claimed.inbox > 0 || is_continuation || !self.awaited_children.is_empty();
-        if needs_inbox && self.ending.is_none() {
-            if let Flow::Stop = self.read_inbox().await {
-                return Flow::Stop;
-            }
+        let needs_inbox =
+            self.claimed.inbox > 0 || is_continuation || !self.awaited_children.is_empty();
+        if needs_inbox
+            && self.ending.is_none()
+            && let Flow::Stop = self.read_inbox().await
+        {
+            return Flow::Stop;
         }
         self.perform_ungated();
         self.flush().await;
@@ -204,7 +210,12 @@ impl Driver {
                     }
                 }
                 Err(error) => {
-                    self.park(Fault::Damaged { detail: error.to_string() }.to_string());
+                    self.park(
+                        Fault::Damaged {
+                            detail: error.to_string(),
+                        }
+                        .to_string(),
+                    );
                     return Err(Flow::Continue);
                 }
             }
@@ -217,14 +228,21 @@ impl Driver {
             // A run that was never started: a rejected start whose answer was lost.
             return Err(Flow::Stop);
         }
-        let gap = records.iter().enumerate().find(|(index, record)| record.position.0 as usize != *index);
+        let gap = records
+            .iter()
+            .enumerate()
+            .find(|(index, record)| record.position.0 as usize != *index);
         let fault = match (gap, &records[0]) {
-            (Some((index, _)), _) => Some(Fault::Damaged { detail: format!("record {index} is missing") }),
-            (None, first) if first.kind != RecordKind::Started => {
-                Some(Fault::Damaged { detail: "it does not begin with a start".into() })
-            }
+            (Some((index, _)), _) => Some(Fault::Damaged {
+                detail: format!("record {index} is missing"),
+            }),
+            (None, first) if first.kind != RecordKind::Started => Some(Fault::Damaged {
+                detail: "it does not begin with a start".into(),
+            }),
             (None, _) if records.iter().any(|record| record.kind.is_final()) => {
-                Some(Fault::Damaged { detail: "an open run has a final record".into() })
+                Some(Fault::Damaged {
+                    detail: "an open run has a final record".into(),
+                })
             }
             (None, _) => None,
         };
@@ -241,14 +259,20 @@ impl Driver {
     fn replay(&mut self, records: Vec<Record>, attempts: Vec<Attempt>) {
         self.durable = Position(u32::try_from(records.len()).unwrap_or(u32::MAX));
         self.activities.remember(attempts);
-        let input = records.first().map(|record| record.payload.clone()).unwrap_or_default();
+        let input = records
+            .first()
+            .map(|record| record.payload.clone())
+            .unwrap_or_default();
         let machine = Machine::new(self.claimed.run, self.claimed.workflow_id.clone(), records);
         let machine = Arc::new(std::sync::Mutex::new(machine));
         let context = Context::new(Arc::clone(&machine));
         let name = &self.claimed.workflow;
         let future = match self.node.registry.workflow(name) {
             Some(factory) => make_future(factory, context, &input),
-            None => Err(Fault::Unregistered { what: "workflow", name: Arc::clone(name) }),
+            None => Err(Fault::Unregistered {
+                what: "workflow",
+                name: Arc::clone(name),
+            }),
         };
         let future = match future {
             Ok(future) => future,
@@ -290,27 +314,40 @@ impl Driver {
 
     async fn receive(&mut self, message: Message) -> Flow {
         match message {
-            Message::Committed { outcome, rejected } => return self.committed(outcome, rejected).await,
+            Message::Committed { outcome, rejected } => {
+                return self.committed(outcome, rejected).await;
+            }
             Message::CommitRefused { reason } => {
                 self.refused(reason);
             }
             Message::AttemptEnded { command, result } => self.attempt_ended(command, result),
             Message::Progress { command, details } => self.progressed(command, details),
-            Message::StepReady { command, payload, transaction } => {
+            Message::StepReady {
+                command,
+                payload,
+                transaction,
+            } => {
                 self.steps.ready(command, payload, transaction);
                 self.commit_next_step();
             }
-            Message::StepFailed { command, failure } => return self.step_failed(command, failure).await,
-            Message::StepCommitted { record, result } => return self.step_committed(record, result).await,
+            Message::StepFailed { command, failure } => {
+                return self.step_failed(command, failure).await;
+            }
+            Message::StepCommitted { record, result } => {
+                return self.step_committed(record, result).await;
+            }
             Message::ChildClosed { child, result } => {
                 let before = self.awaited_children.len();
-                self.awaited_children.retain(|_, started_as| *started_as != child);
+                self.awaited_children
+                    .retain(|_, started_as| *started_as != child);
                 if self.awaited_children.len() < before {
                     self.happened(Event::ChildClosed { child, result });
                 }
             }
             Message::Arrived => return self.read_inbox().await,
-            Message::ArrivedUpTo(count) if count > self.inbox.count() => return self.read_inbox().await,
+            Message::ArrivedUpTo(count) if count > self.inbox.count() => {
+                return self.read_inbox().await;
+            }
             Message::ArrivedUpTo(_) => {}
             Message::Alarm => {
                 if let Some(fault) = self.execution.as_ref().and_then(Execution::check) {
@@ -350,9 +387,16 @@ impl Driver {
             let child = self.new_child(child);
             self.outbox.children.push(child);
         }
-        self.gated.extend(turn.actions.into_iter().map(|action| (turn.barrier, action)));
+        self.gated.extend(
+            turn.actions
+                .into_iter()
+                .map(|action| (turn.barrier, action)),
+        );
         if turn.barrier.0 > MAX_HISTORY_RECORDS {
-            let fault = Fault::HistoryTooLong { records: turn.barrier.0, limit: MAX_HISTORY_RECORDS };
+            let fault = Fault::HistoryTooLong {
+                records: turn.barrier.0,
+                limit: MAX_HISTORY_RECORDS,
+            };
             self.park(fault.to_string());
             return;
         }
@@ -361,16 +405,33 @@ impl Driver {
             Progress::Closed(status) => self.close(status, None, turn.has_open_children),
             Progress::Continued(continuation) => {
                 let next = self.continuation(continuation);
-                self.close(RunStatus::ContinuedAsNew, Some(next), turn.has_open_children);
+                self.close(
+                    RunStatus::ContinuedAsNew,
+                    Some(next),
+                    turn.has_open_children,
+                );
             }
             Progress::Faulted(fault) => self.park(fault.to_string()),
         }
     }
 
     fn close(&mut self, status: RunStatus, next: Option<NewRun>, has_open_children: bool) {
-        let payload = self.outbox.records.last().map(|record| record.payload.clone()).unwrap_or_default();
-        self.ending = Some(Ending::Closed(Closed { status, payload, next: next.as_ref().map(|next| next.run) }));
-        self.leave(Transition::Close(Box::new(Close { status, next, has_open_children })));
+        let payload = self
+            .outbox
+            .records
+            .last()
+            .map(|record| record.payload.clone())
+            .unwrap_or_default();
+        self.ending = Some(Ending::Closed(Closed {
+            status,
+            payload,
+            next: next.as_ref().map(|next| next.run),
+        }));
+        self.leave(Transition::Close(Box::new(Close {
+            status,
+            next,
+            has_open_children,
+        })));
     }
 
     fn park(&mut self, reason: String) {
@@ -392,7 +453,11 @@ impl Driver {
 
     /// Performs the actions whose barrier is durable.
     fn perform_ungated(&mut self) {
-        while self.gated.front().is_some_and(|(barrier, _)| *barrier <= self.durable) {
+        while self
+            .gated
+            .front()
+            .is_some_and(|(barrier, _)| *barrier <= self.durable)
+        {
             if let Some((_, action)) = self.gated.pop_front() {
                 self.perform(action);
             }
@@ -401,7 +466,12 @@ impl Driver {
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::StartActivity { command, name, input, options } => {
+            Action::StartActivity {
+                command,
+                name,
+                input,
+                options,
+            } => {
                 self.start_activity(command, name, input, options);
             }
             Action::StartTransaction { command, body, .. } => self.start_step(command, body),
@@ -435,8 +505,13 @@ impl Driver {
 
     /// How long the driver may sleep, if nothing arrives.
     fn wait_time(&self) -> Option<Duration> {
-        let timer = self.timers.first().map(|(due, ..)| self.node.clock.until(*due));
-        let eviction = self.is_idle().then(|| self.inbox.until_eviction(&self.node.settings));
+        let timer = self
+            .timers
+            .first()
+            .map(|(due, ..)| self.node.clock.until(*due));
+        let eviction = self
+            .is_idle()
+            .then(|| self.inbox.until_eviction(&self.node.settings));
         match (timer, eviction) {
             (Some(timer), Some(eviction)) => Some(timer.min(eviction)),
             (timer, eviction) => timer.or(eviction),
@@ -464,13 +539,22 @@ impl Driver {
             self.leave(Transition::Release);
             return;
         }
-        let until_timer = self.timers.first().map(|(due, ..)| self.node.clock.until(*due));
+        let until_timer = self
+            .timers
+            .first()
+            .map(|(due, ..)| self.node.clock.until(*due));
         let is_due_soon = until_timer.is_some_and(|until| until < self.node.settings.evict_after);
         if is_due_soon || !self.inbox.is_eviction_due(&self.node.settings) {
             return;
         }
-        let wake_at = self.timers.first().map_or(WakeAt::Arrival, |(due, ..)| WakeAt::Time(*due));
-        self.outbox.transition = Transition::Suspend { wake_at, seen_inbox: self.inbox.count() };
+        let wake_at = self
+            .timers
+            .first()
+            .map_or(WakeAt::Arrival, |(due, ..)| WakeAt::Time(*due));
+        self.outbox.transition = Transition::Suspend {
+            wake_at,
+            seen_inbox: self.inbox.count(),
+        };
     }
 
     /// Hands the outbox to the committer, if nothing is under way.
@@ -482,10 +566,16 @@ impl Driver {
         let leaves = match &commit.transition {
             Transition::Continue => Leaves::Stays,
             Transition::Suspend { .. } => Leaves::Suspends,
-            Transition::Release | Transition::Park { .. } | Transition::Close(_) => Leaves::Leaves,
+            Transition::Release | Transition::Park { .. } | Transition::Close(_) => Leaves::Ends,
         };
-        self.in_flight = Some(InFlight { last: commit.records.last().map(|record| record.position), leaves });
-        let work = Work::Run { commit, reply: self.mailbox.clone() };
+        self.in_flight = Some(InFlight {
+            last: commit.records.last().map(|record| record.position),
+            leaves,
+        });
+        let work = Work::Run {
+            commit,
+            reply: self.mailbox.clone(),
+        };
         if !self.node.commits.submit(work).await {
             self.mailbox.send(Message::Fenced);
         }
@@ -505,7 +595,7 @@ impl Driver {
             }
             (RunOutcome::Committed, Leaves::Suspends) => return Flow::Stop,
             (RunOutcome::StillAwake, Leaves::Suspends) => return self.read_inbox().await,
-            (_, Leaves::Leaves) => {
+            (_, Leaves::Ends) => {
                 self.announce_end();
                 return Flow::Stop;
             }
@@ -514,7 +604,10 @@ impl Driver {
         self.perform_ungated();
         for child in rejected {
             self.awaited_children.remove(&child);
-            self.happened(Event::ChildClosed { child, result: Err(inbox::rejected_child()) });
+            self.happened(Event::ChildClosed {
+                child,
+                result: Err(inbox::rejected_child()),
+            });
         }
         self.perform_ungated();
         if let Flow::Stop = self.rewind_if_wanted().await {
@@ -543,7 +636,8 @@ impl Driver {
                     let result = inbox::child_result(&closed);
                     if closed.status != RunStatus::ContinuedAsNew {
                         let child = self.claimed.chain;
-                        self.node.tell(parent.run, Message::ChildClosed { child, result });
+                        self.node
+                            .tell(parent.run, Message::ChildClosed { child, result });
                     }
                 }
                 self.node.watchers.closed(self.claimed.run, closed);
@@ -566,8 +660,14 @@ impl Driver {
     }
 
     fn new_child(&self, child: ChildStart) -> NewRun {
-        let queue = child.queue.unwrap_or_else(|| Arc::clone(&self.claimed.queue));
-        let on_close = if child.abandon_on_close { ParentCloses::Abandon } else { ParentCloses::Cancel };
+        let queue = child
+            .queue
+            .unwrap_or_else(|| Arc::clone(&self.claimed.queue));
+        let on_close = if child.abandon_on_close {
+            ParentCloses::Abandon
+        } else {
+            ParentCloses::Cancel
+        };
         let mut new = NewRun {
             run: child.run,
             chain: child.run,
@@ -576,7 +676,11 @@ impl Driver {
             queue,
             input: child.input,
             reuse: crate::journal::IdReuse::ReturnExisting,
-            parent: Some(ParentLink { run: self.claimed.run, command: child.command, on_close }),
+            parent: Some(ParentLink {
+                run: self.claimed.run,
+                command: child.command,
+                on_close,
+            }),
             placement: crate::journal::Placement::Anywhere,
         };
         self.node.place(&mut new);
@@ -608,7 +712,11 @@ fn make_future(
     input: &[u8],
 ) -> Result<crate::replay::BodyFuture, Fault> {
     let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| factory(context, input)));
-    made.unwrap_or_else(|panic| Err(Fault::Panicked { message: crate::failure::panic_message(&*panic) }))
+    made.unwrap_or_else(|panic| {
+        Err(Fault::Panicked {
+            message: crate::failure::panic_message(&*panic),
+        })
+    })
 }
 
 fn started_record(run: &NewRun) -> Record {

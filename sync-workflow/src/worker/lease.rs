@@ -26,21 +26,28 @@ impl Heartbeat {
     pub(crate) fn start(node: Arc<Node>, enlisted: Instant) -> Result<Self, std::io::Error> {
         let (stop, stopped) = oneshot::channel();
         let (ready, is_ready) = mpsc::channel();
-        let thread = std::thread::Builder::new().name("heartbeat".into()).spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            match runtime {
-                Ok(runtime) => {
-                    let _started = ready.send(Ok(()));
-                    runtime.block_on(beat(node, enlisted, stopped));
+        let thread = std::thread::Builder::new()
+            .name("heartbeat".into())
+            .spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build();
+                match runtime {
+                    Ok(runtime) => {
+                        let _started = ready.send(Ok(()));
+                        runtime.block_on(beat(node, enlisted, stopped));
+                    }
+                    Err(error) => {
+                        let _failed = ready.send(Err(error));
+                    }
                 }
-                Err(error) => {
-                    let _failed = ready.send(Err(error));
-                }
-            }
-        })?;
+            })?;
         match is_ready.recv() {
             Ok(Err(error)) => Err(error),
-            Ok(Ok(())) | Err(_) => Ok(Self { stop: Some(stop), thread: Some(thread) }),
+            Ok(Ok(())) | Err(_) => Ok(Self {
+                stop: Some(stop),
+                thread: Some(thread),
+            }),
         }
     }
 
@@ -60,7 +67,10 @@ struct Lease {
 }
 
 async fn beat(node: Arc<Node>, enlisted: Instant, mut stopped: oneshot::Receiver<()>) {
-    let mut lease = Lease { sent: enlisted, next_expiry: None };
+    let mut lease = Lease {
+        sent: enlisted,
+        next_expiry: None,
+    };
     // A connection of its own where the journal has one; opening it is the first thing that may
     // hang, so it counts against the lease.
     let mut separate: Option<Arc<dyn Journal>> = None;
@@ -71,7 +81,10 @@ async fn beat(node: Arc<Node>, enlisted: Instant, mut stopped: oneshot::Receiver
             () = node.fenced() => return,
             () = tokio::time::sleep(wait) => {}
         }
-        let left = node.settings.self_fence_after().saturating_sub(lease.sent.elapsed());
+        let left = node
+            .settings
+            .self_fence_after()
+            .saturating_sub(lease.sent.elapsed());
         let renewed = tokio::time::timeout(left, renew(&node, &mut separate, &mut lease)).await;
         match renewed {
             Ok(Ok(())) => {
@@ -93,7 +106,11 @@ async fn beat(node: Arc<Node>, enlisted: Instant, mut stopped: oneshot::Receiver
     }
 }
 
-async fn renew(node: &Node, separate: &mut Option<Arc<dyn Journal>>, lease: &mut Lease) -> Result<(), Error> {
+async fn renew(
+    node: &Node,
+    separate: &mut Option<Arc<dyn Journal>>,
+    lease: &mut Lease,
+) -> Result<(), Error> {
     if separate.is_none() {
         *separate = node.journal.separate().await?;
     }
@@ -101,13 +118,19 @@ async fn renew(node: &Node, separate: &mut Option<Arc<dyn Journal>>, lease: &mut
     let sent = Instant::now();
     let renewal = journal.renew(node.id, node.settings.lease).await?;
     node.clock.anchor(sent, renewal.now);
-    *lease = Lease { sent, next_expiry: renewal.next_expiry };
+    *lease = Lease {
+        sent,
+        next_expiry: renewal.next_expiry,
+    };
     Ok(())
 }
 
 /// Declares nodes dead whose lease has run out.
 async fn reap(node: &Node, journal: &dyn Journal, lease: &mut Lease) {
-    if lease.next_expiry.is_none_or(|expiry| expiry > node.clock.now()) {
+    if lease
+        .next_expiry
+        .is_none_or(|expiry| expiry > node.clock.now())
+    {
         return;
     }
     match journal.reap(REAP_LIMIT).await {
@@ -125,7 +148,10 @@ async fn reap(node: &Node, journal: &dyn Journal, lease: &mut Lease) {
 
 /// The time to the next heartbeat: the interval, or sooner when another node's lease ends before.
 fn next_beat(node: &Node, lease: &Lease) -> Duration {
-    let interval = node.settings.heartbeat_interval().mul_f64(0.9 + 0.2 * fastrand::f64());
+    let interval = node
+        .settings
+        .heartbeat_interval()
+        .mul_f64(0.9 + 0.2 * fastrand::f64());
     let Some(expiry) = lease.next_expiry else {
         return interval;
     };

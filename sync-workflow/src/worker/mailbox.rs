@@ -14,21 +14,40 @@ use crate::{
 #[derive(Debug)]
 pub(crate) enum Message {
     /// The run's last commit ended in this way.
-    Committed { outcome: RunOutcome, rejected: Vec<RunId> },
+    Committed {
+        outcome: RunOutcome,
+        rejected: Vec<RunId>,
+    },
     /// The run's last commit can never succeed.
     CommitRefused { reason: String },
     /// An attempt of an activity ended.
-    AttemptEnded { command: CommandId, result: Result<Bytes, Failure> },
+    AttemptEnded {
+        command: CommandId,
+        result: Result<Bytes, Failure>,
+    },
     /// An activity reported progress.
     Progress { command: CommandId, details: Bytes },
     /// The code of a step is done, and its transaction waits to be committed.
-    StepReady { command: CommandId, payload: Bytes, transaction: OpenTransaction },
+    StepReady {
+        command: CommandId,
+        payload: Bytes,
+        transaction: OpenTransaction,
+    },
     /// The code of a step failed; nothing of it remains.
-    StepFailed { command: CommandId, failure: Failure },
+    StepFailed {
+        command: CommandId,
+        failure: Failure,
+    },
     /// A step's commit ended.
-    StepCommitted { record: Record, result: journal::Result<()> },
+    StepCommitted {
+        record: Record,
+        result: journal::Result<()>,
+    },
     /// A child that ran on this node has closed.
-    ChildClosed { child: RunId, result: Result<Bytes, Failure> },
+    ChildClosed {
+        child: RunId,
+        result: Result<Bytes, Failure>,
+    },
     /// Something arrived in the run's inbox.
     Arrived,
     /// The run's inbox count is this.

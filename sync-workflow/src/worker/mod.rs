@@ -33,10 +33,10 @@ use tokio::{
 use uuid::Uuid;
 
 pub use activity::ActivityContext;
-pub use error::Error;
-pub use registry::{IntoActivity, IntoWorkflow};
 pub(crate) use committer::Work;
+pub use error::Error;
 pub(crate) use node::Node;
+pub use registry::{IntoActivity, IntoWorkflow};
 pub(crate) use watchers::{Ended, Watchers};
 
 use self::{
@@ -112,7 +112,10 @@ impl Worker {
     /// How many runs are in memory.
     #[must_use]
     pub fn resident_runs(&self) -> usize {
-        self.current.borrow().as_ref().map_or(0, |node| node.resident_count())
+        self.current
+            .borrow()
+            .as_ref()
+            .map_or(0, |node| node.resident_count())
     }
 
     /// Stops: claims nothing more, lets running activities end for a while, gives every run back
@@ -156,7 +159,9 @@ impl Worker {
 
 impl std::fmt::Debug for Worker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Worker").field("resident_runs", &self.resident_runs()).finish_non_exhaustive()
+        f.debug_struct("Worker")
+            .field("resident_runs", &self.resident_runs())
+            .finish_non_exhaustive()
     }
 }
 
@@ -283,7 +288,12 @@ impl WorkerBuilder {
         let client = Client::of_worker(journal, current.clone(), Arc::clone(&shared.watchers));
         let (stop, stopped) = mpsc::channel(1);
         let supervisor = tokio::spawn(supervise(shared, incarnation, publish, stopped));
-        Ok(Worker { client, current, stop, supervisor })
+        Ok(Worker {
+            client,
+            current,
+            stop,
+            supervisor,
+        })
     }
 
     fn note(&mut self, result: Result<(), Error>) {
@@ -295,7 +305,9 @@ impl WorkerBuilder {
 
 impl std::fmt::Debug for WorkerBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WorkerBuilder").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("WorkerBuilder")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }
 
@@ -338,13 +350,18 @@ impl Incarnation {
         tasks.spawn(dispatcher::run(Arc::clone(&node)));
         tasks.spawn(dispatcher::listen(Arc::clone(&node)));
         tracing::info!(node = %id, queue = %shared.settings.queue, "node_enlisted");
-        Ok(Self { node, heartbeat, tasks })
+        Ok(Self {
+            node,
+            heartbeat,
+            tasks,
+        })
     }
 
     /// Gives every run back and ends the lease.
     async fn drain(mut self) {
         self.node.start_draining();
-        let drained = tokio::time::timeout(self.node.settings.drain_timeout, empty(&self.node)).await;
+        let drained =
+            tokio::time::timeout(self.node.settings.drain_timeout, empty(&self.node)).await;
         if drained.is_err() {
             self.node.tell_all(|| Message::DrainNow);
             let _in_time = tokio::time::timeout(self.node.settings.lease, empty(&self.node)).await;
@@ -399,7 +416,9 @@ async fn supervise(
         incarnation = loop {
             match Incarnation::start(&shared).await {
                 Ok(incarnation) => break incarnation,
-                Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "enlisting_failed"),
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "enlisting_failed")
+                }
             }
             tokio::select! {
                 _ = stopped.recv() => return,

@@ -212,11 +212,15 @@ impl Node {
             match node {
                 // Its driver is told directly, or finds out when it would suspend.
                 Some(node) if *node == self.id => {}
-                Some(node) => self.notifier.hint(Hint::Arrived { node: *node, run: *run }),
+                Some(node) => self.notifier.hint(Hint::Arrived {
+                    node: *node,
+                    run: *run,
+                }),
                 None => {
                     self.dispatch.notify_one();
                     if self.room() == 0 {
-                        self.notifier.hint(Hint::Ready(Arc::clone(&self.settings.queue)));
+                        self.notifier
+                            .hint(Hint::Ready(Arc::clone(&self.settings.queue)));
                     }
                 }
             }

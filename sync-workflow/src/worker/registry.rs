@@ -14,11 +14,15 @@ use crate::{
 };
 
 /// Makes the future of a run from its context and encoded input.
-pub(crate) type WorkflowFactory = Arc<dyn Fn(Context, &[u8]) -> Result<BodyFuture, Fault> + Send + Sync>;
+pub(crate) type WorkflowFactory =
+    Arc<dyn Fn(Context, &[u8]) -> Result<BodyFuture, Fault> + Send + Sync>;
 
 /// Makes the future of one attempt from its context and encoded input.
-pub(crate) type ActivityFactory =
-    Arc<dyn Fn(ActivityContext, Bytes) -> Pin<Box<dyn Future<Output = Result<Bytes, Failure>> + Send>> + Send + Sync>;
+pub(crate) type ActivityFactory = Arc<
+    dyn Fn(ActivityContext, Bytes) -> Pin<Box<dyn Future<Output = Result<Bytes, Failure>> + Send>>
+        + Send
+        + Sync,
+>;
 
 /// The names that a worker knows.
 #[derive(Default)]
@@ -28,11 +32,19 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    pub(crate) fn add_workflow(&mut self, name: &str, factory: WorkflowFactory) -> Result<(), Error> {
+    pub(crate) fn add_workflow(
+        &mut self,
+        name: &str,
+        factory: WorkflowFactory,
+    ) -> Result<(), Error> {
         add(&mut self.workflows, "workflow", name, factory)
     }
 
-    pub(crate) fn add_activity(&mut self, name: &str, factory: ActivityFactory) -> Result<(), Error> {
+    pub(crate) fn add_activity(
+        &mut self,
+        name: &str,
+        factory: ActivityFactory,
+    ) -> Result<(), Error> {
         add(&mut self.activities, "activity", name, factory)
     }
 
@@ -51,12 +63,20 @@ impl Registry {
     }
 }
 
-fn add<T>(known: &mut HashMap<Arc<str>, T>, what: &'static str, name: &str, factory: T) -> Result<(), Error> {
+fn add<T>(
+    known: &mut HashMap<Arc<str>, T>,
+    what: &'static str,
+    name: &str,
+    factory: T,
+) -> Result<(), Error> {
     if name.is_empty() {
         return Err(Error::Unnamed { what });
     }
     if known.insert(name.into(), factory).is_some() {
-        return Err(Error::DuplicateName { what, name: name.into() });
+        return Err(Error::DuplicateName {
+            what,
+            name: name.into(),
+        });
     }
     Ok(())
 }
@@ -84,6 +104,7 @@ pub trait IntoActivity<Marker> {
 
 /// An erased workflow or activity. Opaque.
 #[doc(hidden)]
+#[expect(unnameable_types, reason = "nobody but this crate makes or opens one")]
 pub struct Factory<T>(pub(crate) T);
 
 async fn encode_output<O, E>(result: impl Future<Output = Result<O, E>>) -> Result<Bytes, Failure>
@@ -96,7 +117,9 @@ where
 }
 
 fn decode_input<I: DeserializeOwned>(input: &[u8]) -> Result<I, Fault> {
-    payload::decode(input).map_err(|failure| Fault::UndecodableInput { message: failure.message })
+    payload::decode(input).map_err(|failure| Fault::UndecodableInput {
+        message: failure.message,
+    })
 }
 
 impl<F, I, Fut, O, E> IntoWorkflow<fn(Context, I) -> Fut> for F
@@ -129,7 +152,9 @@ impl<W: Workflow> IntoWorkflow<W> for W {
         Factory(Arc::new(move |context, input| {
             let input = decode_input(input)?;
             let workflow = Arc::clone(&workflow);
-            Ok(Box::pin(async move { encode_output(workflow.run(context, input)).await }))
+            Ok(Box::pin(async move {
+                encode_output(workflow.run(context, input)).await
+            }))
         }))
     }
 }
@@ -171,7 +196,9 @@ where
         let activity = Arc::new(self);
         Factory(Arc::new(move |context, input| {
             let activity = Arc::clone(&activity);
-            Box::pin(async move { encode_output(activity(context, payload::decode(&input)?)).await })
+            Box::pin(
+                async move { encode_output(activity(context, payload::decode(&input)?)).await },
+            )
         }))
     }
 }

@@ -43,14 +43,24 @@ impl Settings {
     /// Checks that every limit leaves something to do.
     pub(crate) fn check(&self) -> Result<(), Error> {
         let positive = |setting, is_ok: bool| {
-            if is_ok { Ok(()) } else { Err(Error::InvalidSetting { setting, expected: "more than zero" }) }
+            if is_ok {
+                Ok(())
+            } else {
+                Err(Error::InvalidSetting {
+                    setting,
+                    expected: "more than zero",
+                })
+            }
         };
         positive("max_resident_runs", self.max_resident_runs > 0)?;
         positive("activity_slots", self.activity_slots > 0)?;
         positive("max_claims", self.max_claims > 0)?;
         positive("poll_interval", !self.poll_interval.is_zero())?;
         if self.lease < Duration::from_millis(300) {
-            return Err(Error::InvalidSetting { setting: "lease", expected: "at least 300 ms" });
+            return Err(Error::InvalidSetting {
+                setting: "lease",
+                expected: "at least 300 ms",
+            });
         }
         Ok(())
     }

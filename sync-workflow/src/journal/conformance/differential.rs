@@ -26,8 +26,8 @@ use crate::{
 };
 
 /// Workflow ids, few enough to collide.
-const IDS: u8 = 8;
-const NODES: u128 = 3;
+const IDS: u8 = 12;
+const NODES: u128 = 2;
 const HOUR: Duration = Duration::from_secs(3_600);
 
 /// Applies the same random operations to both journals, which must be empty, and compares every answer, and
@@ -51,6 +51,7 @@ pub async fn compare(
         random: Rng::with_seed(seed),
         runs: Vec::new(),
         signals: 0,
+        open: Vec::new(),
     };
     let mut answers = Vec::with_capacity(operations as usize);
     for node in 0..NODES {
@@ -58,6 +59,7 @@ pub async fn compare(
         right.enlist(node_id(node), HOUR).await?;
     }
     for number in 0..operations {
+        script.open = open(left).await?;
         let operation = script.operation();
         let expected = apply(left, &operation).await;
         let found = apply(right, &operation).await;
@@ -128,8 +130,11 @@ enum End {
 
 struct Script {
     random: Rng,
+    /// Every id that was ever proposed.
     runs: Vec<RunId>,
     signals: u32,
+    /// The runs that are open, and who holds them: what most operations are about.
+    open: Vec<(RunId, Option<NodeId>)>,
 }
 
 impl Script {
@@ -140,40 +145,55 @@ impl Script {
             50..55 => Operation::Step(self.node(), self.run()),
             55..67 => Operation::Claim(self.node(), 1_000),
             67..70 => Operation::Owned(self.node()),
-            70..74 => Operation::Enlist(
-                self.node(),
-                if self.random.bool() {
-                    HOUR
-                } else {
+            70..74 => {
+                let lease = if self.random.u8(0..4) == 0 {
                     Duration::ZERO
-                },
-            ),
+                } else {
+                    HOUR
+                };
+                Operation::Enlist(self.node(), lease)
+            }
             74..75 => Operation::Renew(self.node()),
             75..78 => Operation::Reap,
             78..79 => Operation::Retire(self.node()),
-            79..89 => {
+            79..86 => {
                 self.signals += 1;
                 let number = self
                     .random
                     .u32(self.signals.saturating_sub(6)..=self.signals);
                 Operation::Signal(self.selector(), format!("signal {number}"))
             }
-            89..92 => Operation::Cancel(self.selector()),
-            92..94 => Operation::Terminate(self.selector()),
-            94..97 => Operation::Unpark(self.selector()),
+            86..89 => Operation::Cancel(self.selector()),
+            89..90 => Operation::Terminate(self.selector()),
+            90..92 => Operation::Unpark(self.selector()),
             _ => Operation::Outcome(self.run()),
         }
     }
 
     fn commit(&mut self) -> Operation {
-        let mut runs: Vec<_> = (0..self.random.usize(1..6)).map(|_| self.run()).collect();
+        let node = self.node();
+        let held: Vec<_> = self
+            .open
+            .iter()
+            .filter(|(_, holder)| *holder == Some(node))
+            .map(|(run, _)| *run)
+            .collect();
+        let mut runs: Vec<_> = (0..self.random.usize(1..6))
+            .map(|_| match self.random.u8(0..5) {
+                0 => self.run(),
+                _ => self
+                    .random
+                    .choice(held.iter().copied())
+                    .unwrap_or_else(|| self.run()),
+            })
+            .collect();
         runs.sort_unstable();
         runs.dedup();
         let parts = runs.into_iter().map(|run| self.part(run)).collect();
-        let starts = (0..self.random.usize(0..3))
+        let starts = (0..self.random.usize(0..2))
             .map(|_| self.new_run())
             .collect();
-        Operation::Commit(self.node(), parts, starts)
+        Operation::Commit(node, parts, starts)
     }
 
     fn part(&mut self, run: RunId) -> Part {
@@ -189,7 +209,7 @@ impl Script {
             .into_iter()
             .filter(|command| !attempts.contains(command))
             .collect();
-        let children = if self.random.u8(0..4) == 0 {
+        let children = if self.random.u8(0..3) == 0 {
             vec![self.child(run)]
         } else {
             Vec::new()
@@ -256,10 +276,14 @@ impl Script {
         } else {
             ParentCloses::Abandon
         };
-        NewRun {
+        let mut child = NewRun {
             parent: child_of(parent, on_close, "any").parent,
             ..self.new_run()
+        };
+        if self.random.bool() {
+            child.workflow_id = workflow_id(&format!("child {}", child.run));
         }
+        child
     }
 
     fn fresh(&mut self) -> RunId {
@@ -268,13 +292,17 @@ impl Script {
         run
     }
 
-    /// A run that may exist; the latest are the likeliest.
+    /// An open run, or any that was ever proposed.
     fn run(&mut self) -> RunId {
-        let window = self.runs.len().min(12);
-        match window {
-            0 => RunId::from_uuid(Uuid::nil()),
-            _ => self.runs[self.runs.len() - 1 - self.random.usize(0..window)],
-        }
+        let open = self.open.iter().map(|(run, _)| *run);
+        let chosen = if self.random.u8(0..4) == 0 {
+            None
+        } else {
+            self.random.choice(open)
+        };
+        chosen
+            .or_else(|| self.random.choice(self.runs.iter().copied()))
+            .unwrap_or_else(|| RunId::from_uuid(Uuid::nil()))
     }
 
     fn selector(&mut self) -> RunSelector {
@@ -292,6 +320,22 @@ impl Script {
     fn node(&mut self) -> NodeId {
         node_id(self.random.u128(0..NODES))
     }
+}
+
+async fn open(journal: &dyn Journal) -> Result<Vec<(RunId, Option<NodeId>)>> {
+    let statuses = vec![RunStatus::Pending, RunStatus::Running, RunStatus::Parked];
+    let runs = journal
+        .list(&RunFilter {
+            statuses,
+            limit: RunFilter::MAX_LIMIT,
+            ..RunFilter::default()
+        })
+        .await?;
+    Ok(runs
+        .items
+        .iter()
+        .map(|info| (info.run, info.node))
+        .collect())
 }
 
 fn node_id(number: u128) -> NodeId {

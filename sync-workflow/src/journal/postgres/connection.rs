@@ -149,12 +149,9 @@ impl Shared {
     {
         let mut connection = self.acquire().await?;
         let outcome = timeout(self.deadline, query.fetch_all(&mut *connection)).await;
-        let rows = match outcome {
-            Ok(rows) => rows,
-            Err(_) => {
-                connection.close_on_drop();
-                return Err(failure::lost(NoAnswer(self.deadline), effect));
-            }
+        let Ok(rows) = outcome else {
+            connection.close_on_drop();
+            return Err(failure::lost(NoAnswer(self.deadline), effect));
         };
         rows.map_err(|error| {
             if failure::is_stale(&error) {

@@ -52,11 +52,19 @@ impl Drop for UnderWay {
 
 impl Activities {
     pub(super) fn remember(&mut self, attempts: Vec<Attempt>) {
-        self.remembered.extend(attempts.into_iter().map(|attempt| (attempt.command, attempt)));
+        self.remembered.extend(
+            attempts
+                .into_iter()
+                .map(|attempt| (attempt.command, attempt)),
+        );
     }
 
     pub(super) fn running(&self) -> HashSet<CommandId> {
-        self.open.iter().filter(|(_, open)| open.under_way.is_some()).map(|(command, _)| *command).collect()
+        self.open
+            .iter()
+            .filter(|(_, open)| open.under_way.is_some())
+            .map(|(command, _)| *command)
+            .collect()
     }
 
     pub(super) fn any_running(&self) -> bool {
@@ -96,7 +104,14 @@ impl Driver {
             details: Bytes::new(),
         });
         let next_at = state.next_at;
-        let open = OpenActivity { name, input, options, state, is_stored, under_way: None };
+        let open = OpenActivity {
+            name,
+            input,
+            options,
+            state,
+            is_stored,
+            under_way: None,
+        };
         self.activities.open.insert(command, open);
         match next_at {
             Some(at) if at > self.node.clock.now() => {
@@ -116,7 +131,10 @@ impl Driver {
             return;
         };
         let Some(factory) = self.node.registry.activity(&open.name) else {
-            let fault = Fault::Unregistered { what: "activity", name: Arc::clone(&open.name) };
+            let fault = Fault::Unregistered {
+                what: "activity",
+                name: Arc::clone(&open.name),
+            };
             self.park(fault.to_string());
             return;
         };
@@ -170,7 +188,10 @@ impl Driver {
             || deadline(open).is_some_and(|deadline| next_at >= deadline);
         if failure.is_final || is_exhausted {
             if open.options.park_when_exhausted && !failure.is_final {
-                let reason = format!("activity {:?} failed {} times: {failure}", open.name, open.state.failed);
+                let reason = format!(
+                    "activity {:?} failed {} times: {failure}",
+                    open.name, open.state.failed
+                );
                 if open.is_stored {
                     self.outbox.settled_attempts.push(command);
                 }
@@ -216,24 +237,34 @@ impl Driver {
     }
 
     pub(super) fn has_stored_attempt(&self, command: CommandId) -> bool {
-        self.activities.open.get(&command).is_some_and(|open| open.is_stored)
+        self.activities
+            .open
+            .get(&command)
+            .is_some_and(|open| open.is_stored)
     }
 
     /// Forgets an activity whose record is made elsewhere; whether the journal has a row of it.
     pub(super) fn settle_activity(&mut self, command: CommandId) -> bool {
-        self.activities.open.remove(&command).is_some_and(|open| open.is_stored)
+        self.activities
+            .open
+            .remove(&command)
+            .is_some_and(|open| open.is_stored)
     }
 
     fn activity_closed(&mut self, command: CommandId, result: Result<Bytes, Failure>) {
         if self.settle_activity(command) {
-            self.outbox.attempts.retain(|attempt| attempt.command != command);
+            self.outbox
+                .attempts
+                .retain(|attempt| attempt.command != command);
             self.outbox.settled_attempts.push(command);
         }
         self.happened(Event::ActivityClosed { command, result });
     }
 
     fn store(&mut self, state: Attempt) {
-        self.outbox.attempts.retain(|attempt| attempt.command != state.command);
+        self.outbox
+            .attempts
+            .retain(|attempt| attempt.command != state.command);
         self.outbox.attempts.push(state);
     }
 }
@@ -244,5 +275,6 @@ fn deadline(open: &OpenActivity) -> Option<Timestamp> {
 }
 
 fn time_left(open: &OpenActivity, now: Timestamp) -> Option<Duration> {
-    deadline(open).map(|deadline| Duration::try_from(deadline.duration_since(now)).unwrap_or_default())
+    deadline(open)
+        .map(|deadline| Duration::try_from(deadline.duration_since(now)).unwrap_or_default())
 }

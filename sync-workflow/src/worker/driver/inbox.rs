@@ -24,7 +24,12 @@ pub(super) struct Seen {
 
 impl Seen {
     pub(super) fn at(count: i64) -> Self {
-        Self { count, has_more: false, idle_since: Instant::now(), in_a_hurry: false }
+        Self {
+            count,
+            has_more: false,
+            idle_since: Instant::now(),
+            in_a_hurry: false,
+        }
     }
 
     pub(super) const fn count(&self) -> i64 {
@@ -50,7 +55,9 @@ impl Seen {
         if self.in_a_hurry {
             return Duration::ZERO;
         }
-        settings.evict_after.saturating_sub(self.idle_since.elapsed())
+        settings
+            .evict_after
+            .saturating_sub(self.idle_since.elapsed())
     }
 
     pub(super) fn is_eviction_due(&self, settings: &Settings) -> bool {
@@ -64,7 +71,12 @@ impl Driver {
         let mut pause = Duration::from_millis(10);
         loop {
             let children: Vec<_> = self.awaited_children.keys().copied().collect();
-            match self.node.journal.inbox(self.claimed.run, &children, SIGNALS).await {
+            match self
+                .node
+                .journal
+                .inbox(self.claimed.run, &children, SIGNALS)
+                .await
+            {
                 Ok(inbox) => {
                     if !self.take_inbox(inbox) {
                         return Flow::Continue;
@@ -97,7 +109,11 @@ impl Driver {
                 continue;
             };
             let result = match &outcome.closed {
-                Some(Closed { status: RunStatus::ContinuedAsNew, next: Some(next), .. }) => {
+                Some(Closed {
+                    status: RunStatus::ContinuedAsNew,
+                    next: Some(next),
+                    ..
+                }) => {
                     self.awaited_children.insert(*next, child);
                     has_moved = true;
                     continue;
@@ -109,7 +125,11 @@ impl Driver {
         }
         for signal in inbox.signals {
             let (sequence, name, payload) = (signal.sequence, signal.name, signal.payload);
-            self.happened(Event::SignalArrived { sequence, name, payload });
+            self.happened(Event::SignalArrived {
+                sequence,
+                name,
+                payload,
+            });
         }
         has_moved
     }

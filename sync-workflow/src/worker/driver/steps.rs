@@ -55,9 +55,18 @@ impl Drop for AbortOnDrop {
 }
 
 impl Steps {
-    pub(super) fn ready(&mut self, command: CommandId, payload: Bytes, transaction: OpenTransaction) {
+    pub(super) fn ready(
+        &mut self,
+        command: CommandId,
+        payload: Bytes,
+        transaction: OpenTransaction,
+    ) {
         self.running.remove(&command);
-        self.ready.push_back(ReadyStep { command, payload, transaction });
+        self.ready.push_back(ReadyStep {
+            command,
+            payload,
+            transaction,
+        });
     }
 
     pub(super) const fn is_committing(&self) -> bool {
@@ -103,29 +112,50 @@ impl Driver {
         };
         let journal = Arc::clone(&self.node.journal);
         let mailbox = self.mailbox.clone();
-        let pause = Duration::from_millis(2_u64 << self.steps.contended.get(&command).copied().unwrap_or(0).min(8));
+        let pause = Duration::from_millis(
+            2_u64
+                << self
+                    .steps
+                    .contended
+                    .get(&command)
+                    .copied()
+                    .unwrap_or(0)
+                    .min(8),
+        );
         let is_repeated = self.steps.contended.contains_key(&command);
         let task = tokio::spawn(async move {
             if is_repeated {
                 tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
             }
             let message = match run_body(&*journal, body).await {
-                Ok((payload, transaction)) => Message::StepReady { command, payload, transaction },
+                Ok((payload, transaction)) => Message::StepReady {
+                    command,
+                    payload,
+                    transaction,
+                },
                 Err(failure) => Message::StepFailed { command, failure },
             };
             mailbox.send(message);
         });
-        self.steps.running.insert(command, AbortOnDrop(task.abort_handle()));
+        self.steps
+            .running
+            .insert(command, AbortOnDrop(task.abort_handle()));
     }
 
     /// Commits the next step that is ready, once every earlier record is durable.
     pub(super) fn commit_next_step(&mut self) {
-        if self.in_flight.is_some() || !self.outbox.is_empty() || self.steps.committing || self.ending.is_some() {
+        if self.in_flight.is_some()
+            || !self.outbox.is_empty()
+            || self.steps.committing
+            || self.ending.is_some()
+        {
             return;
         }
         while let Some(step) = self.steps.ready.pop_front() {
-            let record =
-                self.execution.as_ref().and_then(|execution| execution.step_record(step.command, step.payload));
+            let record = self
+                .execution
+                .as_ref()
+                .and_then(|execution| execution.step_record(step.command, step.payload));
             let Some(record) = record else {
                 // Nobody waits for it any more: dropping the transaction rolls it back.
                 self.settle_activity(step.command);
@@ -143,18 +173,32 @@ impl Driver {
     }
 
     fn spawn_commit(&self, transaction: OpenTransaction, record: Record) {
-        let settled_attempt = self.has_stored_attempt(record.command).then_some(record.command);
-        let commit = TransactionCommit { node: self.node.id, run: self.claimed.run, record, settled_attempt };
+        let settled_attempt = self
+            .has_stored_attempt(record.command)
+            .then_some(record.command);
+        let commit = TransactionCommit {
+            node: self.node.id,
+            run: self.claimed.run,
+            record,
+            settled_attempt,
+        };
         let journal = Arc::clone(&self.node.journal);
         let mailbox = self.mailbox.clone();
         // A task of its own: the commit runs to its end even if the driver goes away.
         tokio::spawn(async move {
             let result = journal.commit_step(transaction, &commit).await;
-            mailbox.send(Message::StepCommitted { record: commit.record, result });
+            mailbox.send(Message::StepCommitted {
+                record: commit.record,
+                result,
+            });
         });
     }
 
-    pub(super) async fn step_committed(&mut self, record: Record, result: journal::Result<()>) -> Flow {
+    pub(super) async fn step_committed(
+        &mut self,
+        record: Record,
+        result: journal::Result<()>,
+    ) -> Flow {
         self.steps.committing = false;
         let command = record.command;
         match result {
@@ -215,7 +259,12 @@ impl Driver {
         match self.load().await {
             Ok((records, attempts)) => {
                 self.replay(records, attempts);
-                let closed: Vec<_> = self.steps.deferred.iter().filter_map(closed_activity).collect();
+                let closed: Vec<_> = self
+                    .steps
+                    .deferred
+                    .iter()
+                    .filter_map(closed_activity)
+                    .collect();
                 self.gated.retain(|(_, action)| match action {
                     Action::StartActivity { command, .. } => !closed.contains(command),
                     _ => true,
@@ -229,7 +278,11 @@ impl Driver {
 
     /// Rewinds the run if that had to wait for a commit.
     pub(super) async fn rewind_if_wanted(&mut self) -> Flow {
-        if self.steps.wants_rewind { self.rewind().await } else { Flow::Continue }
+        if self.steps.wants_rewind {
+            self.rewind().await
+        } else {
+            Flow::Continue
+        }
     }
 
     fn replay_deferred(&mut self) {
@@ -252,7 +305,10 @@ fn closed_activity(event: &Event) -> Option<CommandId> {
 }
 
 /// Opens a transaction, runs the code of a step in it, and takes the transaction back.
-async fn run_body(journal: &dyn Journal, body: BoxedBody) -> Result<(Bytes, OpenTransaction), Failure> {
+async fn run_body(
+    journal: &dyn Journal,
+    body: BoxedBody,
+) -> Result<(Bytes, OpenTransaction), Failure> {
     let transaction = journal.begin().await.map_err(|error| {
         let mut failure = Failure::from_error(&error);
         failure.is_contended = error.is_transient();
@@ -260,7 +316,9 @@ async fn run_body(journal: &dyn Journal, body: BoxedBody) -> Result<(Bytes, Open
     })?;
     let (tx, slot) = Tx::new(transaction);
     let work = AssertUnwindSafe(async move { body(tx).await }).catch_unwind();
-    let payload = work.await.unwrap_or_else(|panic| Err(Failure::from_panic(&*panic)))?;
+    let payload = work
+        .await
+        .unwrap_or_else(|panic| Err(Failure::from_panic(&*panic)))?;
     let transaction = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
     match transaction {
         Some(transaction) => Ok((payload, transaction)),

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use futures::{FutureExt, StreamExt, future, stream::FuturesUnordered};
 use sync_workflow::{
-    ActivityContext, CallError, Context, Failure, RetryPolicy, Worker, testing::ReplayCheck, worker::IntoWorkflow,
+    ActivityContext, CallError, Context, Failure, RetryPolicy, Worker, testing::ReplayCheck,
+    worker::IntoWorkflow,
 };
 
 use super::{Storage, quick};
@@ -12,13 +13,22 @@ use super::{Storage, quick};
 /// Runs a workflow to its end on a worker, and replays every prefix of the journal that it wrote.
 async fn check<M, W, T>(workflow: W, input: u64) -> T
 where
-    W: IntoWorkflow<M> + sync_workflow::context::WorkflowCallee<M, Input = u64, Output = T, Error = Failure> + Copy,
+    W: IntoWorkflow<M>
+        + sync_workflow::context::WorkflowCallee<M, Input = u64, Output = T, Error = Failure>
+        + Copy,
     T: serde::de::DeserializeOwned + 'static,
 {
     let storage = Storage::memory();
     let builder: sync_workflow::worker::WorkerBuilder = quick();
-    let worker: Worker =
-        storage.start(builder.workflow(workflow).workflow(delayed_child).activity(delayed).activity(fails)).await;
+    let worker: Worker = storage
+        .start(
+            builder
+                .workflow(workflow)
+                .workflow(delayed_child)
+                .activity(delayed)
+                .activity(fails),
+        )
+        .await;
     let client = worker.client();
     let handle = client.start(workflow, "a", input).await.unwrap();
     for number in 0..5_u64 {
@@ -28,7 +38,12 @@ where
     let result = handle.result().await.unwrap();
     let history = client.history(handle.run_id(), 0, 10_000).await.unwrap();
     let records: Vec<_> = history.items.into_iter().map(|item| item.record).collect();
-    let check = ReplayCheck::new(workflow, handle.run_id(), handle.workflow_id().clone(), records);
+    let check = ReplayCheck::new(
+        workflow,
+        handle.run_id(),
+        handle.workflow_id().clone(),
+        records,
+    );
     // Unbiased selects poll in random order: what holds once must hold every time.
     for _ in 0..20 {
         check.whole().unwrap();
@@ -54,7 +69,11 @@ async fn delayed_child(ctx: Context, millis: u64) -> Result<u64, Failure> {
 }
 
 async fn joins(ctx: Context, n: u64) -> Result<u64, Failure> {
-    let (a, b, c) = futures::join!(ctx.activity(delayed, n * 3), ctx.activity(delayed, n), ctx.child(delayed_child, n));
+    let (a, b, c) = futures::join!(
+        ctx.activity(delayed, n * 3),
+        ctx.activity(delayed, n),
+        ctx.child(delayed_child, n)
+    );
     let more = future::try_join_all((0..40).map(|i| ctx.activity(delayed, i % 5))).await?;
     Ok(a? + b? + c? + more.iter().sum::<u64>())
 }
@@ -104,7 +123,8 @@ async fn futures_selects_replay() {
 }
 
 async fn unordered(ctx: Context, n: u64) -> Result<Vec<u64>, Failure> {
-    let mut calls: FuturesUnordered<_> = (0..n).map(|i| ctx.activity(delayed, (i * 7) % n)).collect();
+    let mut calls: FuturesUnordered<_> =
+        (0..n).map(|i| ctx.activity(delayed, (i * 7) % n)).collect();
     let mut order = Vec::new();
     while let Some(value) = calls.next().await {
         order.push(value?);
@@ -126,7 +146,12 @@ async fn late_select(ctx: Context, n: u64) -> Result<u64, Failure> {
     let mut first = ctx.activity(delayed, 1);
     let mut second = ctx.activity(delayed, 2);
     // Poll both once, so that they run while the workflow sleeps.
-    let none = future::poll_fn(|cx| std::task::Poll::Ready((first.poll_unpin(cx).is_ready(), second.poll_unpin(cx).is_ready())));
+    let none = future::poll_fn(|cx| {
+        std::task::Poll::Ready((
+            first.poll_unpin(cx).is_ready(),
+            second.poll_unpin(cx).is_ready(),
+        ))
+    });
     assert_eq!(none.await, (false, false));
     ctx.sleep(Duration::from_millis(n)).await?;
     let winner = tokio::select! {
@@ -149,7 +174,9 @@ async fn races_and_drops(ctx: Context, n: u64) -> Result<u64, Failure> {
         let quick = ctx.activity(delayed, 1);
         let slow = ctx.activity(delayed, 10_000);
         match future::select(quick, slow).await {
-            future::Either::Left((value, _dropped)) | future::Either::Right((value, _dropped)) => total += value?,
+            future::Either::Left((value, _dropped)) | future::Either::Right((value, _dropped)) => {
+                total += value?
+            }
         }
     }
     let failed: Result<u64, CallError> = ctx.activity(fails, 1).retry(RetryPolicy::none()).await;

@@ -9,7 +9,8 @@ use std::{
 };
 
 use sync_workflow::{
-    Activity, ActivityContext, Context, Failure, FailureKind, RetryPolicy, RunError, Tx, Worker, status::RunStatus,
+    Activity, ActivityContext, Context, Failure, FailureKind, RetryPolicy, RunError, Tx, Worker,
+    status::RunStatus,
 };
 
 use super::{Storage, eventually, on_every_journal, quick};
@@ -59,15 +60,37 @@ async fn crash(worker: Worker) {
 
 async fn another_worker_goes_on_where_a_dead_one_stopped(storage: Storage) {
     let calls = Arc::new(AtomicU32::new(0));
-    let first = Counter { calls: Arc::clone(&calls), hang_at: 6 };
-    let worker = storage.start(quick().lease(Duration::from_millis(600)).workflow(steps).activity(first)).await;
+    let first = Counter {
+        calls: Arc::clone(&calls),
+        hang_at: 6,
+    };
+    let worker = storage
+        .start(
+            quick()
+                .lease(Duration::from_millis(600))
+                .workflow(steps)
+                .activity(first),
+        )
+        .await;
     let handle = worker.client().start(steps, "a", 10).await.unwrap();
-    eventually("the sixth step hangs", || async { calls.load(Ordering::SeqCst) == 6 }).await;
+    eventually("the sixth step hangs", || async {
+        calls.load(Ordering::SeqCst) == 6
+    })
+    .await;
     crash(worker).await;
 
-    let second = Counter { calls: Arc::clone(&calls), hang_at: 0 };
-    let worker = storage.start(quick().workflow(steps).activity(second)).await;
-    let handle = worker.client().handle(steps, handle.workflow_id().as_str()).await.unwrap();
+    let second = Counter {
+        calls: Arc::clone(&calls),
+        hang_at: 0,
+    };
+    let worker = storage
+        .start(quick().workflow(steps).activity(second))
+        .await;
+    let handle = worker
+        .client()
+        .handle(steps, handle.workflow_id().as_str())
+        .await
+        .unwrap();
     assert_eq!(handle.result().await.unwrap(), 45);
     // Five were journaled, the sixth was interrupted and ran again.
     assert_eq!(calls.load(Ordering::SeqCst), 11);
@@ -84,13 +107,29 @@ async fn once(ctx: Context, n: u32) -> Result<u32, Failure> {
 
 async fn an_interrupted_activity_that_may_run_once_is_not_repeated(storage: Storage) {
     let calls = Arc::new(AtomicU32::new(0));
-    let first = Counter { calls: Arc::clone(&calls), hang_at: 1 };
-    let worker = storage.start(quick().lease(Duration::from_millis(600)).workflow(once).activity(first)).await;
+    let first = Counter {
+        calls: Arc::clone(&calls),
+        hang_at: 1,
+    };
+    let worker = storage
+        .start(
+            quick()
+                .lease(Duration::from_millis(600))
+                .workflow(once)
+                .activity(first),
+        )
+        .await;
     worker.client().start(once, "a", 1).await.unwrap();
-    eventually("the activity hangs", || async { calls.load(Ordering::SeqCst) == 1 }).await;
+    eventually("the activity hangs", || async {
+        calls.load(Ordering::SeqCst) == 1
+    })
+    .await;
     crash(worker).await;
 
-    let second = Counter { calls: Arc::clone(&calls), hang_at: 0 };
+    let second = Counter {
+        calls: Arc::clone(&calls),
+        hang_at: 0,
+    };
     let worker = storage.start(quick().workflow(once).activity(second)).await;
     let handle = worker.client().handle(once, "a").await.unwrap();
     assert_eq!(handle.result().await.unwrap(), 1_000);
@@ -111,23 +150,39 @@ async fn waits_then_steps(ctx: Context, count: u32) -> Result<u32, Failure> {
 
 async fn changed_code_parks_the_run_and_the_right_code_goes_on(storage: Storage) {
     let build = || quick().activity(Counter::default());
-    let worker = storage.start(build().workflow_named("job", waits_then_steps)).await;
+    let worker = storage
+        .start(build().workflow_named("job", waits_then_steps))
+        .await;
     async fn job(ctx: Context, count: u32) -> Result<u32, Failure> {
         waits_then_steps(ctx, count).await
     }
     let handle = worker.client().start(job, "a", 3).await.unwrap();
-    eventually("the run sleeps", || async { handle.describe().await.unwrap().status == RunStatus::Pending }).await;
+    eventually("the run sleeps", || async {
+        handle.describe().await.unwrap().status == RunStatus::Pending
+    })
+    .await;
     worker.shutdown().await;
 
-    let worker = storage.start(build().workflow_named("job", other_steps)).await;
+    let worker = storage
+        .start(build().workflow_named("job", other_steps))
+        .await;
     let client = worker.client();
     client.signal("a", "go", &()).await.unwrap();
     let handle = client.handle(job, "a").await.unwrap();
-    let Err(RunError::Parked { reason }) = handle.result().await else { panic!("not parked") };
-    assert!(reason.contains("position 1") && reason.contains("counter") && reason.contains("TimerStarted"), "{reason}");
+    let Err(RunError::Parked { reason }) = handle.result().await else {
+        panic!("not parked")
+    };
+    assert!(
+        reason.contains("position 1")
+            && reason.contains("counter")
+            && reason.contains("TimerStarted"),
+        "{reason}"
+    );
     worker.shutdown().await;
 
-    let worker = storage.start(build().workflow_named("job", waits_then_steps)).await;
+    let worker = storage
+        .start(build().workflow_named("job", waits_then_steps))
+        .await;
     worker.client().unpark("a").await.unwrap();
     let handle = worker.client().handle(job, "a").await.unwrap();
     assert_eq!(handle.result().await.unwrap(), 3);
@@ -137,16 +192,34 @@ async fn changed_code_parks_the_run_and_the_right_code_goes_on(storage: Storage)
 async fn a_run_that_kills_its_workers_is_parked(storage: Storage) {
     let calls = Arc::new(AtomicU32::new(0));
     for round in 1..=2 {
-        let counter = Counter { calls: Arc::clone(&calls), hang_at: round };
-        let builder = quick().lease(Duration::from_millis(600)).workflow(steps).activity(counter);
+        let counter = Counter {
+            calls: Arc::clone(&calls),
+            hang_at: round,
+        };
+        let builder = quick()
+            .lease(Duration::from_millis(600))
+            .workflow(steps)
+            .activity(counter);
         let worker = storage.start(builder).await;
         worker.client().start(steps, "a", 10).await.unwrap();
-        eventually("the step hangs", || async { calls.load(Ordering::SeqCst) == round }).await;
+        eventually("the step hangs", || async {
+            calls.load(Ordering::SeqCst) == round
+        })
+        .await;
         crash(worker).await;
     }
-    let worker = storage.start(quick().max_claims(2).workflow(steps).activity(Counter::default())).await;
+    let worker = storage
+        .start(
+            quick()
+                .max_claims(2)
+                .workflow(steps)
+                .activity(Counter::default()),
+        )
+        .await;
     let handle = worker.client().handle(steps, "a").await.unwrap();
-    let Err(RunError::Parked { reason }) = handle.result().await else { panic!("not parked") };
+    let Err(RunError::Parked { reason }) = handle.result().await else {
+        panic!("not parked")
+    };
     assert!(reason.contains("2 claims in a row"), "{reason}");
     worker.client().unpark("a").await.unwrap();
     assert_eq!(handle.result().await.unwrap(), 45);
@@ -161,10 +234,23 @@ async fn naps(ctx: Context, millis: u32) -> Result<u32, Failure> {
 async fn a_run_asleep_wakes_on_another_worker(storage: Storage) {
     let worker = storage.start(quick().workflow(naps)).await;
     let handle = worker.client().start(naps, "a", 500).await.unwrap();
-    eventually("the run sleeps", || async { handle.describe().await.unwrap().status == RunStatus::Pending }).await;
+    eventually("the run sleeps", || async {
+        handle.describe().await.unwrap().status == RunStatus::Pending
+    })
+    .await;
     crash(worker).await;
     let worker = storage.start(quick().workflow(naps)).await;
-    assert_eq!(worker.client().handle(naps, "a").await.unwrap().result().await.unwrap(), 500);
+    assert_eq!(
+        worker
+            .client()
+            .handle(naps, "a")
+            .await
+            .unwrap()
+            .result()
+            .await
+            .unwrap(),
+        500
+    );
     worker.shutdown().await;
 }
 
@@ -172,13 +258,18 @@ async fn debit(ctx: Context, amount: i64) -> Result<i64, Failure> {
     let balance: i64 = ctx
         .transaction("debit", async move |mut tx: Tx| {
             let sql = "update account set balance = balance - $1 returning balance";
-            let balance: i64 = sqlx::query_scalar(sql).bind(amount).fetch_one(tx.postgres()?).await?;
+            let balance: i64 = sqlx::query_scalar(sql)
+                .bind(amount)
+                .fetch_one(tx.postgres()?)
+                .await?;
             Ok::<_, Failure>(balance)
         })
         .await?;
     let refused = ctx
         .transaction::<(), _, _, _>("refused", async move |mut tx: Tx| {
-            sqlx::query("update account set balance = -1").execute(tx.postgres()?).await?;
+            sqlx::query("update account set balance = -1")
+                .execute(tx.postgres()?)
+                .await?;
             Err(Failure::new("no"))
         })
         .await;
@@ -191,7 +282,10 @@ async fn debit(ctx: Context, amount: i64) -> Result<i64, Failure> {
 /// An activity whose writes commit with its record.
 async fn credit(ctx: ActivityContext, amount: i64) -> Result<(), Failure> {
     let mut tx = ctx.begin().await?;
-    sqlx::query("update account set balance = balance + $1").bind(amount).execute(tx.postgres()?).await?;
+    sqlx::query("update account set balance = balance + $1")
+        .bind(amount)
+        .execute(tx.postgres()?)
+        .await?;
     if ctx.attempt() == 1 {
         return Err(Failure::new("the first attempt is rolled back"));
     }
@@ -202,17 +296,35 @@ async fn credit(ctx: ActivityContext, amount: i64) -> Result<(), Failure> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transactional_step_happens_once() {
     let database = throwaway_postgres::Database::create().unwrap();
-    database.psql("create table account (balance bigint not null); insert into account values (100)").unwrap();
+    database
+        .psql("create table account (balance bigint not null); insert into account values (100)")
+        .unwrap();
     let build = || quick().workflow(debit).activity(credit);
     let worker = build().start(database.url()).await.unwrap();
     let handle = worker.client().start(debit, "a", 30).await.unwrap();
-    eventually("the run sleeps", || async { handle.describe().await.unwrap().status == RunStatus::Pending }).await;
+    eventually("the run sleeps", || async {
+        handle.describe().await.unwrap().status == RunStatus::Pending
+    })
+    .await;
     worker.shutdown().await;
 
     let worker = build().start(database.url()).await.unwrap();
     worker.client().signal("a", "go", &()).await.unwrap();
-    assert_eq!(worker.client().handle(debit, "a").await.unwrap().result().await.unwrap(), 70);
-    assert_eq!(database.psql("select balance from account").unwrap().trim(), "71");
+    assert_eq!(
+        worker
+            .client()
+            .handle(debit, "a")
+            .await
+            .unwrap()
+            .result()
+            .await
+            .unwrap(),
+        70
+    );
+    assert_eq!(
+        database.psql("select balance from account").unwrap().trim(),
+        "71"
+    );
     worker.shutdown().await;
 }
 
@@ -222,7 +334,11 @@ async fn retries_forever(ctx: Context, (): ()) -> Result<u32, Failure> {
         max_attempts: 3,
         ..RetryPolicy::default()
     };
-    Ok(ctx.activity(Stubborn::activity(), ()).retry(retry).await.unwrap_or(99))
+    Ok(ctx
+        .activity(Stubborn::activity(), ())
+        .retry(retry)
+        .await
+        .unwrap_or(99))
 }
 
 #[derive(Clone, Default)]
@@ -250,12 +366,25 @@ mod attempts {
         let storage = Storage::memory();
         let stubborn = Stubborn::default();
         let build = || {
-            quick().lease(std::time::Duration::from_millis(600)).workflow(retries_forever).activity(stubborn.clone())
+            quick()
+                .lease(std::time::Duration::from_millis(600))
+                .workflow(retries_forever)
+                .activity(stubborn.clone())
         };
         let worker = storage.start(build()).await;
-        worker.client().start(retries_forever, "a", ()).await.unwrap();
-        eventually("an attempt has failed", || async { !stubborn.attempts.lock().unwrap().is_empty() }).await;
-        eventually("the run waits for the next attempt", || async { worker.resident_runs() == 0 }).await;
+        worker
+            .client()
+            .start(retries_forever, "a", ())
+            .await
+            .unwrap();
+        eventually("an attempt has failed", || async {
+            !stubborn.attempts.lock().unwrap().is_empty()
+        })
+        .await;
+        eventually("the run waits for the next attempt", || async {
+            worker.resident_runs() == 0
+        })
+        .await;
         crash(worker).await;
         let worker = storage.start(build()).await;
         let handle = worker.client().handle(retries_forever, "a").await.unwrap();

@@ -20,21 +20,32 @@ pub(crate) struct Storage {
 
 impl Storage {
     pub(crate) fn memory() -> Self {
-        Self { journal: Arc::new(MemoryJournal::new()), _keep: Box::new(()) }
+        Self {
+            journal: Arc::new(MemoryJournal::new()),
+            _keep: Box::new(()),
+        }
     }
 
     #[cfg(feature = "sqlite")]
     pub(crate) async fn sqlite() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", directory.path().join("journal.db").display());
-        Self { journal: sync_workflow::journal::connect(&url).await.unwrap(), _keep: Box::new(directory) }
+        Self {
+            journal: sync_workflow::journal::connect(&url).await.unwrap(),
+            _keep: Box::new(directory),
+        }
     }
 
     #[cfg(feature = "postgres")]
     pub(crate) async fn postgres() -> Self {
         let database = throwaway_postgres::Database::create().unwrap();
-        let journal = sync_workflow::journal::connect(database.url()).await.unwrap();
-        Self { journal, _keep: Box::new(database) }
+        let journal = sync_workflow::journal::connect(database.url())
+            .await
+            .unwrap();
+        Self {
+            journal,
+            _keep: Box::new(database),
+        }
     }
 
     pub(crate) async fn start(&self, builder: WorkerBuilder) -> Worker {
@@ -61,7 +72,12 @@ where
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    assert!(tokio::time::timeout(Duration::from_secs(30), waiting).await.is_ok(), "never happened: {what}");
+    assert!(
+        tokio::time::timeout(Duration::from_secs(30), waiting)
+            .await
+            .is_ok(),
+        "never happened: {what}"
+    );
 }
 
 /// Makes one test per journal out of an async function that takes a [`Storage`].
