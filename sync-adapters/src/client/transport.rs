@@ -103,7 +103,7 @@ impl Transport {
         };
         let answer = tokio::time::timeout(self.patience.attempt, self.send(call)).await;
         let answer = answer.unwrap_or(Err(Error::Network(expired)))?;
-        let now = SystemTime::now();
+        let now = SystemTime::from(jiff::Timestamp::now());
         let declared = self.manifest.rate_limit();
         let seen = limit::observe(&declared.headers, &answer.headers, now);
         self.limits
@@ -195,7 +195,7 @@ impl Answer {
         judged.map_err(|error| match error {
             Error::RateLimited { .. } => {
                 let period = u64::from(manifest.rate_limit().period_seconds);
-                let wait = asked.unwrap_or(Duration::from_secs(period));
+                let wait = asked.unwrap_or_else(|| Duration::from_secs(period));
                 Error::RateLimited {
                     retry_after: wait.max(SHORTEST_BLOCK),
                 }

@@ -50,10 +50,11 @@ impl Transaction {
     /// The connection broke: whether the transaction took effect is unknown, and must be read back.
     pub async fn commit(self) -> Result<(), Error> {
         let commit = tokio::spawn(async move {
-            Ok(match self.0 {
-                Open::Postgres(transaction) => transaction.commit().await?,
-                Open::Sqlite(transaction) => transaction.commit().await?,
-            })
+            match self.0 {
+                Open::Postgres(transaction) => transaction.commit().await,
+                Open::Sqlite(transaction) => transaction.commit().await,
+            }
+            .map_err(Error::from)
         });
         finish(commit.await)
     }

@@ -20,6 +20,8 @@ pub(super) use self::{
 
 /// Connections at most: an entity writes on one.
 const CONNECTIONS: u32 = 8;
+/// A connection that has rested for longer may have died in between.
+const RESTED: Duration = Duration::from_secs(5);
 /// No statement of a sync takes longer, and no transaction of one idles longer, unless something is wrong.
 const SESSION: &str = "set statement_timeout = '120s'; set lock_timeout = '30s'; \
 set idle_in_transaction_session_timeout = '120s'; set client_min_messages = 'error'";
@@ -33,13 +35,14 @@ pub(super) async fn connect(url: &str) -> Result<PgPool, Error> {
         .after_connect(|connection, _| {
             Box::pin(async move { sqlx::raw_sql(SESSION).execute(connection).await.map(drop) })
         })
-        // A caller that was cancelled may leave a transaction open; nobody is to inherit it.
-        .after_release(|connection, _| {
+        // Asking each time whether the connection lives costs a round trip; after a pause it is worth one.
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
             Box::pin(async move {
-                sqlx::raw_sql("rollback")
-                    .execute(connection)
-                    .await
-                    .map(|_| true)
+                if meta.idle_for > RESTED {
+                    sqlx::Connection::ping(connection).await?;
+                }
+                Ok(true)
             })
         })
         .connect_lazy_with(options.clone());

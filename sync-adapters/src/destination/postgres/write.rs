@@ -30,23 +30,31 @@ pub(in crate::destination) fn write_statement(table: &str, columns: &[Column]) -
             FieldType::Json => ("text", "::json"),
             other => (type_of(other), ""),
         };
-        write!(arrays, ", ${}::{sent_as}[]", FIXED + 1 + index).expect("writing to a string");
+        write!(
+            arrays,
+            ", unnest(${}::{sent_as}[]) as {name}",
+            FIXED + 1 + index
+        )
+        .expect("writing to a string");
         write!(names, ", {name}").expect("writing to a string");
         write!(values, ", i.{name}{cast}").expect("writing to a string");
         write!(updates, ", {name} = excluded.{name}").expect("writing to a string");
     }
     format!(
         "\
-with input as (
-  select * from unnest($6::text[], $7::bytea[], $8::text[], $9::timestamptz[], $10::text[]{arrays})
-    as u(external_id, content_hash, raw, source_updated_at, _parent_id{names})
-), written as (
+with written as (
   insert into {table} as t
     (org_id, external_id, content_hash, raw, generation, source_updated_at, _parent_id,
      first_seen_at, synced_at{names})
   select $1, i.external_id, i.content_hash, i.raw::json, $4, i.source_updated_at, i._parent_id,
          clock_timestamp(), clock_timestamp(){values}
-  from input i
+  from (
+    -- Arrays of one length, taken apart in step: as rows of one function in the from clause each array
+    -- would first be written down in full, which takes more than twice the time.
+    select unnest($6::text[]) as external_id, unnest($7::bytea[]) as content_hash,
+           unnest($8::text[]) as raw, unnest($9::timestamptz[]) as source_updated_at,
+           unnest($10::text[]) as _parent_id{arrays}
+  ) i
   on conflict (org_id, external_id) do update
   set content_hash = excluded.content_hash, raw = excluded.raw,
       generation = greatest(t.generation, excluded.generation),
@@ -60,8 +68,8 @@ with input as (
 ), seen as (
   -- What was met and not rewritten bears the generation in the ledger: one row of it for the whole page.
   insert into sync.seen (org_id, adapter, entity, generation, external_ids)
-  select $1, $2, $3, $4, array_agg(external_id) from input
-  where $5 and external_id not in (select external_id from written)
+  select $1, $2, $3, $4, array_agg(met) from unnest($6::text[]) as met
+  where $5 and met not in (select external_id from written)
   having count(*) > 0
 )
 select count(*) filter (where inserted), count(*) filter (where not inserted) from written"

@@ -60,7 +60,7 @@ entities:
 /// What keeps the database alive for the time of the test.
 #[expect(dead_code, reason = "held only to be dropped with the test")]
 enum Guard {
-    Postgres(Database),
+    Postgres(Box<Database>),
     Sqlite(tempfile::TempDir),
 }
 
@@ -75,7 +75,7 @@ impl Store {
     pub(crate) async fn postgres() -> Self {
         let database = Database::create().unwrap();
         let url = database.url().to_owned();
-        Self::at(url, Guard::Postgres(database)).await
+        Self::at(url, Guard::Postgres(Box::new(database))).await
     }
 
     pub(crate) async fn sqlite() -> Self {
