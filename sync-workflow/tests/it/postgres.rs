@@ -1,4 +1,9 @@
-//! What only the Postgres journal has to show: locks, migrations, connections, plans.
+//! What only the Postgres journal has to show: locks, migrations, connections.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests, which the lint does not know to be tests"
+)]
 
 mod commits;
 mod conformance;
