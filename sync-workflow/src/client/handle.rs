@@ -15,8 +15,8 @@ use crate::{
     worker::Ended,
 };
 
-/// How long a run that was started here may end without the journal being asked.
-const FIRST_LOOK: Duration = Duration::from_millis(100);
+/// How often to look whether a run is still in memory here, whose end is then told directly.
+const WHILE_HELD: Duration = Duration::from_millis(100);
 /// How often the journal is asked, should a hint be lost.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
@@ -92,13 +92,20 @@ where
         run: RunId,
         ends: &mut mpsc::UnboundedReceiver<Ended>,
     ) -> Result<Closed, RunError<E>> {
-        let is_local = self.is_new && self.client.node.is_some();
-        let mut patience = if is_local { FIRST_LOOK } else { Duration::ZERO };
+        let mut patience = if self.client.holds(run) {
+            WHILE_HELD
+        } else {
+            Duration::ZERO
+        };
         loop {
             match tokio::time::timeout(patience, ends.recv()).await {
                 Ok(Some(Ended::Closed(closed))) => return Ok(closed),
                 Ok(Some(Ended::Parked(reason))) => return Err(RunError::Parked { reason }),
                 // The watchers outlive the handle; a timeout or a hint means: look it up.
+                Err(_elapsed) if self.client.holds(run) => {
+                    patience = WHILE_HELD;
+                    continue;
+                }
                 Ok(Some(Ended::LookAgain) | None) | Err(_) => {}
             }
             match self.client.journal.outcome(run).await {

@@ -354,6 +354,12 @@ impl Client {
         }
     }
 
+    /// Whether the worker of this process has the run in memory, and so will tell its end.
+    pub(crate) fn holds(&self, run: RunId) -> bool {
+        self.local_node()
+            .is_some_and(|node| node.is_resident(run) || node.has_place_kept(run))
+    }
+
     fn local_node(&self) -> Option<Arc<Node>> {
         self.node.as_ref().and_then(|node| node.borrow().clone())
     }
