@@ -56,7 +56,11 @@
 
 #![cfg_attr(
     not(feature = "runtime"),
-    expect(dead_code, unused_imports, reason = "the worker drives the core, and is left out of the pure build")
+    expect(
+        dead_code,
+        unused_imports,
+        reason = "the worker drives the core, and is left out of the pure build"
+    )
 )]
 
 pub mod context;

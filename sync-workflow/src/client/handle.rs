@@ -3,7 +3,7 @@
 use std::{marker::PhantomData, time::Duration};
 
 use serde::de::DeserializeOwned;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::Mutex;
 
 use super::{Client, Error, RunError};
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     journal::{Closed, RunInfo, RunSelector},
     payload,
     status::RunStatus,
-    worker::Ended,
+    worker::{Ended, Watch},
 };
 
 /// How often to look whether a run is still in memory here, whose end is then told directly.
@@ -27,7 +27,7 @@ pub struct RunHandle<T, E> {
     workflow_id: WorkflowId,
     is_new: bool,
     /// Watches from before the start, so that no end is missed.
-    ends: Mutex<mpsc::UnboundedReceiver<Ended>>,
+    ends: Mutex<Watch>,
     types: PhantomData<fn() -> (T, E)>,
 }
 
@@ -87,26 +87,22 @@ where
         }
     }
 
-    async fn closed(
-        &self,
-        run: RunId,
-        ends: &mut mpsc::UnboundedReceiver<Ended>,
-    ) -> Result<Closed, RunError<E>> {
+    async fn closed(&self, run: RunId, ends: &mut Watch) -> Result<Closed, RunError<E>> {
         let mut patience = if self.client.holds(run) {
             WHILE_HELD
         } else {
             Duration::ZERO
         };
         loop {
-            match tokio::time::timeout(patience, ends.recv()).await {
-                Ok(Some(Ended::Closed(closed))) => return Ok(closed),
-                Ok(Some(Ended::Parked(reason))) => return Err(RunError::Parked { reason }),
-                // The watchers outlive the handle; a timeout or a hint means: look it up.
+            match tokio::time::timeout(patience, ends.news()).await {
+                Ok(Ended::Closed(closed)) => return Ok(closed),
+                Ok(Ended::Parked(reason)) => return Err(RunError::Parked { reason }),
+                // Its end will be told; a hint, or the absence of a driver, means: look it up.
                 Err(_elapsed) if self.client.holds(run) => {
                     patience = WHILE_HELD;
                     continue;
                 }
-                Ok(Some(Ended::LookAgain) | None) | Err(_) => {}
+                Ok(Ended::LookAgain) | Err(_) => {}
             }
             match self.client.journal.outcome(run).await {
                 Ok(Some(closed)) => return Ok(closed),

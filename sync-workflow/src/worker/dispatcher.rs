@@ -70,7 +70,7 @@ enum Wake {
 }
 
 async fn claim(node: &Arc<Node>) -> Result<Wake, Error> {
-    let room = node.room().min(MAX_CLAIM);
+    let room = node.want_room().min(MAX_CLAIM);
     if room == 0 {
         return Ok(Wake::Crowded);
     }

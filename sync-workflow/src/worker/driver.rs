@@ -145,8 +145,9 @@ impl Driver {
             self.drive(&mut messages).await;
         }
         messages.close();
-        node.depart(run);
+        // Its place is free before the dispatcher hears of it.
         drop(self);
+        node.depart(run);
     }
 
     async fn begin(&mut self, origin: Origin) -> Flow {

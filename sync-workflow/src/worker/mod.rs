@@ -37,7 +37,7 @@ pub(crate) use committer::Work;
 pub use error::Error;
 pub(crate) use node::Node;
 pub use registry::{IntoActivity, IntoWorkflow};
-pub(crate) use watchers::{Ended, Watchers};
+pub(crate) use watchers::{Ended, Watch, Watchers};
 
 use self::{
     clock::DatabaseClock,

@@ -43,11 +43,20 @@ pub(crate) struct Node {
     pub(crate) departed: Notify,
     places: Arc<Semaphore>,
     /// The runs in memory.
-    residents: Mutex<HashMap<RunId, Mailbox>>,
+    residents: Mutex<HashMap<RunId, Resident>>,
     /// Places kept for runs whose start is being committed.
     kept_places: Mutex<HashMap<RunId, OwnedSemaphorePermit>>,
     is_fenced: watch::Sender<bool>,
     is_draining: AtomicBool,
+    /// The dispatcher found no room: whoever leaves wakes it.
+    is_crowded: AtomicBool,
+}
+
+/// A run in memory.
+struct Resident {
+    mailbox: Mailbox,
+    /// The run was claimed again while its driver was about to leave: it is driven anew then.
+    claimed_again: Option<(ClaimedRun, OwnedSemaphorePermit)>,
 }
 
 /// What a new node is made of.
@@ -81,6 +90,7 @@ impl Node {
             kept_places: Mutex::default(),
             is_fenced: watch::channel(false).0,
             is_draining: AtomicBool::new(false),
+            is_crowded: AtomicBool::new(false),
         })
     }
 
@@ -139,6 +149,18 @@ impl Node {
         self.places.available_permits()
     }
 
+    /// Room for this many more runs. Where there is none, the next run that leaves wakes the
+    /// dispatcher.
+    pub(crate) fn want_room(&self) -> usize {
+        // Told before it looks, so that no departure falls in between.
+        self.is_crowded.store(true, Ordering::SeqCst);
+        let room = self.room();
+        if room > 0 {
+            self.is_crowded.store(false, Ordering::SeqCst);
+        }
+        room
+    }
+
     /// Drives a run that this node claimed.
     pub(crate) fn adopt(self: &Arc<Self>, claimed: ClaimedRun) {
         // The dispatcher claims no more than there is room for; a run that found no room is
@@ -152,10 +174,16 @@ impl Node {
         let (mailbox, messages) = Mailbox::new();
         {
             let mut residents = lock(&self.residents);
-            if residents.contains_key(&claimed.run) {
+            if let Some(resident) = residents.get_mut(&claimed.run) {
+                // It has given the run back and is about to leave.
+                resident.claimed_again = Some((claimed, place));
                 return;
             }
-            residents.insert(claimed.run, mailbox.clone());
+            let resident = Resident {
+                mailbox: mailbox.clone(),
+                claimed_again: None,
+            };
+            residents.insert(claimed.run, resident);
         }
         if *self.is_fenced.borrow() {
             mailbox.send(Message::Fenced);
@@ -167,15 +195,23 @@ impl Node {
     }
 
     /// A run has left memory.
-    pub(crate) fn depart(&self, run: RunId) {
-        lock(&self.residents).remove(&run);
+    pub(crate) fn depart(self: &Arc<Self>, run: RunId) {
+        let left = lock(&self.residents).remove(&run);
+        if let Some((claimed, place)) = left.and_then(|resident| resident.claimed_again) {
+            self.drive(claimed, Origin::Claimed, place);
+            return;
+        }
         self.departed.notify_waiters();
-        self.dispatch.notify_one();
+        if self.is_crowded.swap(false, Ordering::SeqCst) {
+            self.dispatch.notify_one();
+        }
     }
 
     /// Tells the driver of a run something, if the run is in memory here.
     pub(crate) fn tell(&self, run: RunId, message: Message) -> bool {
-        let mailbox = lock(&self.residents).get(&run).cloned();
+        let mailbox = lock(&self.residents)
+            .get(&run)
+            .map(|resident| resident.mailbox.clone());
         match mailbox {
             Some(mailbox) => {
                 mailbox.send(message);
@@ -200,7 +236,10 @@ impl Node {
 
     /// Tells every driver something.
     pub(crate) fn tell_all(&self, message: impl Fn() -> Message) {
-        let mailboxes: Vec<_> = lock(&self.residents).values().cloned().collect();
+        let mailboxes: Vec<_> = lock(&self.residents)
+            .values()
+            .map(|resident| resident.mailbox.clone())
+            .collect();
         for mailbox in mailboxes {
             mailbox.send(message());
         }

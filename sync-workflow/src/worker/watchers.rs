@@ -2,10 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
 use crate::{id::RunId, journal::Closed};
 
@@ -23,18 +23,76 @@ pub(crate) enum Ended {
 /// The awaited runs of this process.
 #[derive(Debug, Default)]
 pub(crate) struct Watchers {
-    watched: Mutex<HashMap<RunId, Vec<mpsc::UnboundedSender<Ended>>>>,
+    watched: Mutex<HashMap<RunId, Vec<Arc<News>>>>,
+}
+
+/// What a watcher has not heard yet: only the latest matters.
+#[derive(Debug, Default)]
+struct News {
+    latest: Mutex<Option<Ended>>,
+    arrived: Notify,
+}
+
+impl News {
+    fn tell(&self, ended: Ended) {
+        let mut latest = lock(&self.latest);
+        // Nothing is newer than the end.
+        if !matches!(
+            (&*latest, &ended),
+            (Some(Ended::Closed(_)), Ended::LookAgain)
+        ) {
+            *latest = Some(ended);
+        }
+        drop(latest);
+        self.arrived.notify_one();
+    }
+}
+
+/// One who watches a run, until dropped.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    watchers: Arc<Watchers>,
+    run: RunId,
+    news: Arc<News>,
+}
+
+impl Watch {
+    /// Waits for news of the run. Cancel safe.
+    pub(crate) async fn news(&mut self) -> Ended {
+        loop {
+            if let Some(ended) = lock(&self.news.latest).take() {
+                return ended;
+            }
+            self.news.arrived.notified().await;
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut watched = lock(&self.watchers.watched);
+        if let Some(watchers) = watched.get_mut(&self.run) {
+            watchers.retain(|news| !Arc::ptr_eq(news, &self.news));
+            if watchers.is_empty() {
+                watched.remove(&self.run);
+            }
+        }
+    }
 }
 
 impl Watchers {
-    /// Watches a run until the receiver is dropped.
-    pub(crate) fn watch(&self, run: RunId) -> mpsc::UnboundedReceiver<Ended> {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        let watchers = watched.entry(run).or_default();
-        watchers.retain(|watcher| !watcher.is_closed());
-        watchers.push(sender);
-        receiver
+    /// Watches a run until the watch is dropped.
+    pub(crate) fn watch(self: &Arc<Self>, run: RunId) -> Watch {
+        let news = Arc::<News>::default();
+        lock(&self.watched)
+            .entry(run)
+            .or_default()
+            .push(Arc::clone(&news));
+        Watch {
+            watchers: Arc::clone(self),
+            run,
+            news,
+        }
     }
 
     pub(crate) fn closed(&self, run: RunId, closed: Closed) {
@@ -52,21 +110,20 @@ impl Watchers {
 
     /// Hints may have been lost.
     pub(crate) fn look_again(&self) {
-        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        watched.retain(|_, watchers| {
-            watchers.retain(|watcher| watcher.send(Ended::LookAgain).is_ok());
-            !watchers.is_empty()
-        });
+        for news in lock(&self.watched).values().flatten() {
+            news.tell(Ended::LookAgain);
+        }
     }
 
     fn tell(&self, run: RunId, ended: Ended) {
-        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(watchers) = watched.get_mut(&run) else {
-            return;
-        };
-        watchers.retain(|watcher| watcher.send(ended.clone()).is_ok());
-        if watchers.is_empty() {
-            watched.remove(&run);
+        if let Some(watchers) = lock(&self.watched).get(&run) {
+            for news in watchers {
+                news.tell(ended.clone());
+            }
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

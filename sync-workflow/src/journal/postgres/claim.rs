@@ -12,7 +12,14 @@ use crate::{
 // counted here, before anything runs: a run that brings its worker down is known by its number.
 const CLAIM: &str = "
 WITH fence AS MATERIALIZED (
-    SELECT node_id FROM sync_workflow.nodes WHERE node_id = $1 FOR KEY SHARE
+    -- Only if there may be something to claim: a claim that finds nothing locks nothing, so it
+    -- writes nothing, and its commit does not wait for the disk.
+    SELECT node_id FROM sync_workflow.nodes
+    WHERE node_id = $1
+      AND EXISTS (SELECT FROM sync_workflow.runs r
+                  WHERE r.status = 0 AND r.queue = $2 AND r.wake_at <= now()
+                    AND r.workflow = ANY($3))
+    FOR KEY SHARE
 ), due AS MATERIALIZED (
     SELECT r.run_id FROM sync_workflow.runs r
     WHERE r.status = 0 AND r.queue = $2 AND r.wake_at <= now() AND r.workflow = ANY($3)
@@ -38,7 +45,7 @@ WITH fence AS MATERIALIZED (
     RETURNING r.run_id, r.chain_id, r.workflow_id, r.workflow, r.queue, r.parent_run,
               r.parent_command, r.parent_close, r.inbox, r.attempts, r.wake_at
 )
-SELECT (SELECT count(*) FROM fence) = 1,
+SELECT EXISTS (SELECT FROM sync_workflow.nodes WHERE node_id = $1),
        clock_timestamp(),
        (SELECT r.wake_at FROM sync_workflow.runs r
         WHERE r.status = 0 AND r.queue = $2 AND r.wake_at > now() AND r.workflow = ANY($3)
