@@ -1,0 +1,64 @@
+//! Step `check-references`: the final pass over references, those that were deferred too.
+
+use serde::{Deserialize, Serialize};
+use sync_core::{AdapterName, EntityName, OrgId};
+use sync_workflow::{Activity, ActivityContext};
+
+use super::Shared;
+use crate::{failure::StepFailure, key::EntityKey, report::UnresolvedReferences};
+
+pub(crate) struct CheckReferences(pub(crate) Shared);
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct CheckInput {
+    pub(crate) org: OrgId,
+    pub(crate) adapter: AdapterName,
+    /// The entities whose references are looked at.
+    pub(crate) entities: Vec<EntityName>,
+}
+
+impl Activity for CheckReferences {
+    const NAME: &'static str = "check-references";
+    type Input = CheckInput;
+    type Output = Vec<UnresolvedReferences>;
+    type Error = StepFailure;
+
+    async fn run(
+        &self,
+        context: ActivityContext,
+        input: CheckInput,
+    ) -> Result<Self::Output, StepFailure> {
+        let deps = &self.0;
+        let adapter = deps.catalogue.connected(&input.org, &input.adapter);
+        let adapter = adapter.map_err(|error| StepFailure::Unconfigured {
+            detail: error.to_string(),
+        })?;
+        let mut work = deps.target.begin(&context).await?;
+        let mut unresolved = Vec::new();
+        for entity in input.entities {
+            let key = EntityKey {
+                org: input.org.clone(),
+                adapter: input.adapter.clone(),
+                entity: entity.clone(),
+            };
+            let source = deps.catalogue.source(&key)?;
+            let found = work
+                .connection()?
+                .check_references(&source.rows, &adapter.tables)
+                .await?;
+            unresolved.extend(
+                found
+                    .into_iter()
+                    .filter(|found| found.dangling > 0)
+                    .map(|found| UnresolvedReferences {
+                        entity: entity.clone(),
+                        column: found.column.to_string(),
+                        target: found.target,
+                        rows: found.dangling,
+                    }),
+            );
+        }
+        work.commit().await?;
+        Ok(unresolved)
+    }
+}
