@@ -160,6 +160,23 @@ pub async fn signals_carry_over_when_a_run_continues_as_new(
     Ok(())
 }
 
+pub async fn a_cancel_request_carries_over_when_a_run_continues_as_new(
+    journal: Arc<dyn Journal>,
+) -> Result<()> {
+    let world = World::new(journal).await?;
+    let first = world.born("a").await?;
+    world.journal.request_cancel(&latest("a")).await?;
+    let next = successor("a", first);
+    world.push(continuing(first, 1, next.clone())).await?;
+    assert!(world.arrived(next.run).await?.cancel_requested);
+
+    let calm = world.born("b").await?;
+    let next = successor("b", calm);
+    world.push(continuing(calm, 1, next.clone())).await?;
+    assert!(!world.arrived(next.run).await?.cancel_requested);
+    Ok(())
+}
+
 pub async fn the_parent_of_a_run_that_continues_as_new_is_told(
     journal: Arc<dyn Journal>,
 ) -> Result<()> {

@@ -63,6 +63,7 @@ macro_rules! journal_conformance {
                 a_closed_run_takes_nothing_more
                 a_run_continues_as_new_in_a_run_of_its_chain
                 signals_carry_over_when_a_run_continues_as_new
+                a_cancel_request_carries_over_when_a_run_continues_as_new
                 the_parent_of_a_run_that_continues_as_new_is_told
             }
             commits {

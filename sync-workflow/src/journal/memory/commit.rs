@@ -149,8 +149,14 @@ impl State {
                 );
                 if let Some(next) = &close.next {
                     self.insert(next, Some(node), now);
+                    let mut is_cancelled = false;
                     if let Some(run) = self.runs.get_mut(&commit.run) {
                         run.next = Some(next.run);
+                        is_cancelled = run.cancel_requested;
+                    }
+                    if let Some(run) = self.runs.get_mut(&next.run).filter(|_| is_cancelled) {
+                        run.cancel_requested = true;
+                        run.inbox = 1;
                     }
                 }
             }

@@ -100,8 +100,23 @@ pub(super) async fn continue_as_new(
             .get(&new.workflow_id)
             .map_or(0, |occupant| occupant.sequence + 1)
     };
+    // The request to cancel goes along.
+    static CARRY_OVER: Bulk = Bulk::new(
+        "UPDATE sync_workflow_runs SET cancel_requested = 1, inbox = 1
+         WHERE (SELECT before.cancel_requested FROM sync_workflow_runs AS before
+                WHERE before.workflow_id = sync_workflow_runs.workflow_id
+                  AND before.sequence = sync_workflow_runs.sequence - 1) = 1
+           AND run IN (",
+        "?",
+        ")",
+    );
     let admitted: Vec<_> = runs.iter().map(|new| (*new, sequence(new))).collect();
-    insert(connection, &admitted, Some(node), now).await
+    insert(connection, &admitted, Some(node), now).await?;
+    CARRY_OVER
+        .execute(connection, runs, |statement, new| {
+            statement.bind(new.run.as_uuid())
+        })
+        .await
 }
 
 /// The runs whose ids are in the journal: they were started before, by this very call.

@@ -116,7 +116,7 @@ macro_rules! transitions {
     FROM change c
     WHERE r.run_id = ANY (ARRAY[c.run_id])
       AND (c.code > 0 AND r.node_id = $1 OR c.arrived > 0 AND r.status < 10)
-    RETURNING r.run_id, r.node_id, r.status, r.awaited, c.code, c.arrived
+    RETURNING r.run_id, r.node_id, r.status, r.awaited, r.cancel_requested, c.code, c.arrived
 ), parked AS (
     INSERT INTO sync_workflow.parked (run_id, reason)
     SELECT p.run_id, p.reason
@@ -136,7 +136,10 @@ macro_rules! transitions {
 macro_rules! everything_else {
     () => {
         ", fresh AS MATERIALIZED (
-    SELECT n.*, coalesce(latest.sequence + 1, 0) AS sequence
+    SELECT n.*, coalesce(latest.sequence + 1, 0) AS sequence,
+           -- A continuation is asked to cancel if the run that it continues was.
+           n.cancelled OR coalesce((SELECT u.cancel_requested FROM updated u
+                                    WHERE n.origin = 2 AND u.run_id = n.from_run), false) AS cancel
     FROM fence
     CROSS JOIN unnest($17::smallint[], $18::uuid[], $19::uuid[], $20::text[], $21::text[],
                       $22::text[], $23::bytea[], $24::smallint[], $25::uuid[], $26::integer[],
@@ -171,8 +174,8 @@ macro_rules! everything_else {
         (run_id, chain_id, node_id, parent_run, wake_at, inbox, sequence, attempts, progress,
          parent_command, parent_close, status, cancel_requested, workflow_id, workflow, queue)
     SELECT f.run_id, f.chain_id, CASE WHEN f.here THEN $1 END, f.parent_run,
-           coalesce(f.wake_at, now()), f.cancelled::integer, f.sequence, f.here::integer,
-           f.here::integer, f.parent_command, f.parent_close, f.here::integer, f.cancelled,
+           coalesce(f.wake_at, now()), f.cancel::integer, f.sequence, f.here::integer,
+           f.here::integer, f.parent_command, f.parent_close, f.here::integer, f.cancel,
            f.workflow_id, f.workflow, f.queue
     FROM fresh f
     -- Another start took the place, or this very run exists.
