@@ -1,0 +1,1 @@
+//! Each example as a process.
