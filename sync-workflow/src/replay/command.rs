@@ -107,6 +107,8 @@ pub(crate) struct Command {
     pub(crate) orphaned: bool,
     pub(crate) waker: Option<Waker>,
     pub(crate) resolution: Option<Resolution>,
+    /// The place of the resolution among all of the run.
+    pub(crate) held_at: Option<u64>,
 }
 
 /// What a command asks for.
@@ -160,6 +162,7 @@ impl Command {
             orphaned: false,
             waker: None,
             resolution: None,
+            held_at: None,
         }
     }
 

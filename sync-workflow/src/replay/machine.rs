@@ -1,7 +1,7 @@
 //! The state machine of one run.
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
     task::{Poll, Waker},
     time::Duration,
@@ -41,8 +41,14 @@ pub(crate) struct Machine {
     commands: BTreeMap<CommandId, Command>,
     /// Commands that were asked for first in this poll.
     asked: Vec<CommandId>,
-    /// Resolved commands that were not consumed, in the order of their records.
-    held: VecDeque<CommandId>,
+    /// Commands that were asked for and may have to be started outside.
+    unstarted: Vec<CommandId>,
+    /// The commands of the children that were started, by child.
+    children: HashMap<RunId, CommandId>,
+    /// How many commands were resolved: the order in which completions are held.
+    resolved: u64,
+    /// Resolved commands that somebody awaits, in the order of their records.
+    grantable: BTreeSet<(u64, CommandId)>,
     granted: Option<CommandId>,
     /// Signals that arrived and no record consumes yet.
     arrived: VecDeque<ArrivedSignal>,
@@ -95,7 +101,10 @@ impl Machine {
             next_command: 0,
             commands: BTreeMap::new(),
             asked: Vec::new(),
-            held: VecDeque::new(),
+            unstarted: Vec::new(),
+            children: HashMap::new(),
+            resolved: 0,
+            grantable: BTreeSet::new(),
             granted: None,
             arrived: VecDeque::new(),
             seen_signals: HashSet::new(),
@@ -146,8 +155,7 @@ impl Machine {
         };
         if self.granted == Some(id) {
             self.granted = None;
-            self.held.retain(|held| *held != id);
-            let command = self.commands.remove(&id);
+            let command = self.forget(id);
             return match command.and_then(|command| command.resolution) {
                 Some(resolution) => Poll::Ready(resolution),
                 None => Poll::Pending,
@@ -158,6 +166,9 @@ impl Machine {
             none => *none = Some(waker.clone()),
         }
         command.awaited = true;
+        if let Some(held_at) = command.held_at {
+            self.grantable.insert((held_at, id));
+        }
         if !command.polled {
             command.polled = true;
             self.asked.push(id);
@@ -175,11 +186,10 @@ impl Machine {
             command.orphaned = true;
             return;
         }
-        let Some(command) = self.commands.remove(&id) else {
+        let Some(command) = self.forget(id) else {
             return;
         };
         self.asked.retain(|asked| *asked != id);
-        self.held.retain(|held| *held != id);
         if self.granted == Some(id) {
             self.granted = None;
         }
@@ -190,6 +200,21 @@ impl Machine {
             (_, None) if command.started => self.out.abandoned.push(id),
             _ => {}
         }
+    }
+
+    /// Takes a command out, with everything that points to it.
+    fn forget(&mut self, id: CommandId) -> Option<Command> {
+        let command = self.commands.remove(&id)?;
+        if let Some(held_at) = command.held_at {
+            self.grantable.remove(&(held_at, id));
+        }
+        if let Request::Child(ChildRequest {
+            run: Some(child), ..
+        }) = &command.request
+        {
+            self.children.remove(child);
+        }
+        Some(command)
     }
 
     /// The time of this turn: one value for all code between two completions.
@@ -343,16 +368,7 @@ impl Machine {
                 }
             }
             Event::ChildClosed { child, result } => {
-                let waiting = self
-                    .commands
-                    .iter()
-                    .find(|(_, command)| match &command.request {
-                        Request::Child(request) => {
-                            request.run == Some(child) && command.resolution.is_none()
-                        }
-                        _ => false,
-                    });
-                if let Some(command) = waiting.map(|(id, _)| *id) {
+                if let Some(command) = self.children.get(&child).copied() {
                     self.complete(
                         command,
                         (RecordKind::ChildCompleted, RecordKind::ChildFailed),
@@ -474,13 +490,16 @@ impl Machine {
     }
 
     fn resolve(&mut self, id: CommandId, resolution: Resolution) {
-        if let Some(command) = self
-            .commands
-            .get_mut(&id)
-            .filter(|command| command.resolution.is_none())
-        {
-            command.resolution = Some(resolution);
-            self.held.push_back(id);
+        let command = self.commands.get_mut(&id);
+        let Some(command) = command.filter(|command| command.resolution.is_none()) else {
+            return;
+        };
+        let held_at = self.resolved;
+        self.resolved += 1;
+        command.resolution = Some(resolution);
+        command.held_at = Some(held_at);
+        if command.awaited {
+            self.grantable.insert((held_at, id));
         }
     }
 
@@ -520,16 +539,11 @@ impl Machine {
     /// Grants the oldest held completion that is awaited, and returns whom to wake.
     pub(super) fn grant(&mut self) -> Option<Waker> {
         debug_assert!(self.granted.is_none(), "one grant at a time");
-        let id = self
-            .held
-            .iter()
-            .copied()
-            .find(|id| self.commands.get(id).is_some_and(|command| command.awaited))?;
+        let (_, id) = *self.grantable.first()?;
         self.granted = Some(id);
         self.told_now = None;
-        self.commands
-            .get_mut(&id)
-            .and_then(|command| command.waker.take())
+        let command = self.commands.get_mut(&id)?;
+        command.waker.take()
     }
 
     /// Gives the oldest signal that arrived to a call that waits for its name. Only for live runs.
@@ -561,12 +575,8 @@ impl Machine {
     /// Ends a poll: takes back a grant that nobody consumed, and records what was asked for first,
     /// in the order of the command numbers, which no order of polling can change.
     pub(super) fn end_poll(&mut self) {
-        if let Some(command) = self
-            .granted
-            .take()
-            .and_then(|id| self.commands.get_mut(&id))
-        {
-            command.awaited = false;
+        if let Some(id) = self.granted.take() {
+            self.decline(id);
         }
         let mut asked = std::mem::take(&mut self.asked);
         asked.sort_unstable();
@@ -577,7 +587,19 @@ impl Machine {
                 .get(&id)
                 .is_some_and(|command| command.orphaned)
             {
-                self.commands.remove(&id);
+                self.forget(id);
+            } else {
+                self.unstarted.push(id);
+            }
+        }
+    }
+
+    /// A completed call was polled for and not awaited: it is held until somebody polls it again.
+    fn decline(&mut self, id: CommandId) {
+        if let Some(command) = self.commands.get_mut(&id) {
+            command.awaited = false;
+            if let Some(held_at) = command.held_at {
+                self.grantable.remove(&(held_at, id));
             }
         }
     }
@@ -650,6 +672,7 @@ impl Machine {
             Request::Child(child) => {
                 let run = RunId::from_uuid(uuid_v7(now, entropy));
                 child.run = Some(run);
+                self.children.insert(run, id);
                 let workflow_id = child_workflow_id(child, parent, id);
                 let start = ChildStart {
                     command: id,
@@ -689,7 +712,10 @@ impl Machine {
             },
             Request::Child(child) => {
                 match serde_json::from_slice::<StartedChild>(&record.payload) {
-                    Ok(started) => child.run = Some(started.run),
+                    Ok(started) => {
+                        child.run = Some(started.run);
+                        self.children.insert(started.run, id);
+                    }
                     Err(_) => self.fail_with(damaged("a child without a run")),
                 }
             }
@@ -707,15 +733,16 @@ impl Machine {
             .drain(..)
             .map(|command| Action::Abandon { command })
             .collect();
-        for (id, command) in &mut self.commands {
-            if !command.polled || command.started || command.resolution.is_some() {
-                continue;
-            }
-            let Some(action) = start_action(*id, command) else {
+        for id in std::mem::take(&mut self.unstarted) {
+            let command = self.commands.get_mut(&id);
+            let open = command.filter(|command| !command.started && command.resolution.is_none());
+            let Some(command) = open else {
                 continue;
             };
-            command.started = true;
-            actions.push(action);
+            if let Some(action) = start_action(id, command) {
+                command.started = true;
+                actions.push(action);
+            }
         }
         actions
     }

@@ -338,10 +338,7 @@ impl Driver {
                 return self.step_committed(record, result).await;
             }
             Message::ChildClosed { child, result } => {
-                let before = self.awaited_children.len();
-                self.awaited_children
-                    .retain(|_, started_as| *started_as != child);
-                if self.awaited_children.len() < before {
+                if self.forget_child(child) {
                     self.happened(Event::ChildClosed { child, result });
                 }
             }
@@ -646,6 +643,18 @@ impl Driver {
             Some(Ending::Parked(reason)) => self.node.watchers.parked(self.claimed.run, reason),
             Some(Ending::Released) | None => {}
         }
+    }
+
+    /// Stops awaiting the child that was started as this run. `false` if nobody awaited it.
+    fn forget_child(&mut self, started_as: RunId) -> bool {
+        if self.awaited_children.get(&started_as) == Some(&started_as) {
+            self.awaited_children.remove(&started_as);
+            return true;
+        }
+        let before = self.awaited_children.len();
+        self.awaited_children
+            .retain(|_, child| *child != started_as);
+        self.awaited_children.len() < before
     }
 
     fn drain(&mut self) {

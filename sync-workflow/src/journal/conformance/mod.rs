@@ -3,7 +3,7 @@
 //! [`journal_conformance!`](crate::journal_conformance) makes a test of every case. The
 //! [`differential`] test holds two journals against each other.
 //!
-//! ```ignore
+//! ```text
 //! async fn fresh() -> (std::sync::Arc<dyn Journal>, tempfile::TempDir) { … }
 //!
 //! sync_workflow::journal_conformance!(fresh);
