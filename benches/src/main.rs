@@ -1,7 +1,7 @@
 //! The whole jobs that the engine is for, timed beside bare loops that write the same without it.
 //!
 //! ```text
-//! cargo run --release -p benches -- <w1|w2|w3|w4|w5> [--database URL] [--json] [--rounds N]
+//! cargo run --release -p benches -- <w1|w2|w3|w4|w5|sync> [--database URL] [--json] [--rounds N]
 //! ```
 //!
 //! | module | holds |
@@ -43,12 +43,23 @@ enum Command {
     W4(Settings),
     /// The memory of 10,000 workflows that sleep for an hour.
     W5(Settings),
+    /// A full sync of 410,000 records: records per second, and memory.
+    Sync(Settings),
     /// The second process of `w4`: runs a workflow that stops at a step, and says so.
     #[command(hide = true)]
     Stalls(jobs::w4::Stalls),
     /// The process that `w5` measures.
     #[command(hide = true)]
     Sleepers(jobs::w5::Sleepers),
+    /// The process that serves the records of `sync`.
+    #[command(hide = true)]
+    Source(jobs::sync::Source),
+    /// The process that `sync` measures.
+    #[command(hide = true)]
+    Synced(jobs::sync::Filler),
+    /// The bare loop of `sync`.
+    #[command(hide = true)]
+    Copies(jobs::sync::Filler),
 }
 
 #[derive(Debug, Args)]
@@ -86,8 +97,12 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::W3(settings) => (settings, jobs::Job::W3),
         Command::W4(settings) => (settings, jobs::Job::W4),
         Command::W5(settings) => (settings, jobs::Job::W5),
+        Command::Sync(settings) => (settings, jobs::Job::Sync),
         Command::Stalls(process) => return process.run().await,
         Command::Sleepers(process) => return process.run().await,
+        Command::Source(process) => return process.run().await,
+        Command::Synced(process) => return process.sync().await,
+        Command::Copies(process) => return process.copy().await,
     };
     let server = Server::open(settings.database.as_deref())?;
     let plan = Plan {

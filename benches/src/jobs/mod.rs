@@ -1,5 +1,6 @@
 //! The jobs.
 
+pub(crate) mod sync;
 mod w1;
 mod w2;
 mod w3;
@@ -32,6 +33,7 @@ pub(crate) enum Job {
     W3,
     W4,
     W5,
+    Sync,
 }
 
 impl Job {
@@ -42,6 +44,7 @@ impl Job {
             Self::W3 => w3::run(plan).await,
             Self::W4 => w4::run(plan).await,
             Self::W5 => w5::run(plan).await,
+            Self::Sync => sync::run(plan).await,
         }
     }
 }
