@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sync_adapters::destination::{PendingDeletion, Table};
 use sync_core::{AdapterName, OrgId, SyncKey, SyncType};
 use sync_workflow::{
     Client, Failure, RunError, RunHandle, Worker, Workflow as _,
@@ -12,11 +13,13 @@ use sync_workflow::{
 use crate::{
     activities::Deps,
     builder::SyncEngineBuilder,
+    entity_sync::{EntityRequest, EntitySync},
     error::Error,
+    key::EntityKey,
     ledger,
     orchestrator::{MainSyncOrchestrator, RunRequest},
     progress::EntityProgress,
-    report::RunReport,
+    report::{EntityReport, RunReport},
 };
 
 /// Runs syncs for the adapters and accounts that it was given, until it is shut down.
@@ -148,6 +151,100 @@ impl SyncEngine {
             .cancel(key.as_str())
             .await
             .map_err(Error::Workflow)
+    }
+
+    /// The deletions of an organisation that wait for a person, the newest first, at most 1,000.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Destination`] when it cannot be read.
+    pub async fn pending_deletions(&self, org: &OrgId) -> Result<Vec<PendingDeletion>, Error> {
+        let mut reading = self
+            .deps
+            .target
+            .reading()
+            .await
+            .map_err(Error::Destination)?;
+        let pending = reading.connection().pending_deletions(org, 1_000).await;
+        pending.map_err(Error::Destination)
+    }
+
+    /// Approves the deletions that a reconciliation found but did not dare to make, and makes them: each one
+    /// that the source still confirms. `by` says who approved.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotPending`] when nothing waits for this decision.
+    pub async fn approve_deletions(
+        &self,
+        org: &OrgId,
+        pending: &PendingDeletion,
+        by: &str,
+    ) -> Result<EntityReport, Error> {
+        self.decide(org, pending, true, by).await?;
+        let key = EntityKey {
+            org: org.clone(),
+            adapter: pending.adapter.clone(),
+            entity: pending.entity.clone(),
+        };
+        let request = EntityRequest {
+            key,
+            sync_type: SyncType::Reconciliation,
+            approved: Some(pending.generation),
+            progress: None,
+        };
+        let id = SyncKey::entity(
+            org,
+            &pending.adapter,
+            &pending.entity,
+            SyncType::Reconciliation,
+        );
+        let id = id.run(format_args!("approved-{}", pending.generation.0));
+        let start = self.client.start(EntitySync::workflow(), &id, request);
+        let handle = start.await.map_err(Error::Workflow)?;
+        handle
+            .result()
+            .await
+            .map_err(|error| Error::NoReport(Box::new(error)))
+    }
+
+    /// Refuses the deletions that a reconciliation found: the records stay until a later one finds them again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotPending`] when nothing waits for this decision.
+    pub async fn refuse_deletions(
+        &self,
+        org: &OrgId,
+        pending: &PendingDeletion,
+        by: &str,
+    ) -> Result<(), Error> {
+        self.decide(org, pending, false, by).await
+    }
+
+    async fn decide(
+        &self,
+        org: &OrgId,
+        pending: &PendingDeletion,
+        approved: bool,
+        by: &str,
+    ) -> Result<(), Error> {
+        let adapter = self.deps.catalogue.connected(org, &pending.adapter)?;
+        let table = Table::of(&adapter.manifest, &pending.entity).map_err(Error::Destination)?;
+        let rows = table.rows_of(org.clone());
+        let destination = self.deps.target.destination();
+        let mut transaction = destination.begin().await.map_err(Error::Destination)?;
+        let mut connection = transaction.connection();
+        let decided = connection
+            .decide_deletion(&rows, pending.generation, approved, by)
+            .await;
+        let decided = decided.map_err(Error::Destination)?;
+        transaction.commit().await.map_err(Error::Destination)?;
+        if decided {
+            Ok(())
+        } else {
+            Err(Error::NotPending)
+        }
     }
 
     /// Whether a page and its record commit in one transaction, because journal and destination are one

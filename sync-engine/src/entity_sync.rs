@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use sync_core::{SyncStatus, SyncType};
+use sync_core::{SyncStatus, SyncType, proof::Generation};
 use sync_workflow::{CallError, Context, Failure, FailureKind, RetryPolicy, Workflow};
 
 use crate::{
@@ -47,6 +47,9 @@ pub struct EntityRequest {
     #[serde(flatten)]
     pub(crate) key: EntityKey,
     pub(crate) sync_type: SyncType,
+    /// The walk whose deletions a person has approved, when only they are to be made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) approved: Option<Generation>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) progress: Option<Progress>,
 }
@@ -70,6 +73,7 @@ impl Workflow for EntitySync {
         let EntityRequest {
             key,
             sync_type,
+            approved,
             progress,
         } = request;
         let mut sync = Sync {
@@ -84,6 +88,7 @@ impl Workflow for EntitySync {
             context,
             key,
             sync_type,
+            approved,
         };
         if sync.progress.walk.is_empty()
             && let Some(report) = sync.begin().await
@@ -99,6 +104,7 @@ struct Sync {
     context: Context,
     key: EntityKey,
     sync_type: SyncType,
+    approved: Option<Generation>,
     retry: RetryPolicy,
     steps_per_run: u64,
     progress: Progress,
@@ -113,6 +119,7 @@ impl Sync {
                 key: self.key.clone(),
                 sync_type: self.sync_type,
                 walk: self.progress.walk.clone(),
+                approved: self.approved,
             };
             let begun = self
                 .context
@@ -127,13 +134,21 @@ impl Sync {
                     workflow_id,
                     sync_type,
                 }) => match self.wait_for(workflow_id).await {
-                    Ok(report) if covers(sync_type, self.sync_type) => return Some(report),
+                    Ok(report) if self.is_answered_by(sync_type, &report) => {
+                        return Some(report);
+                    }
                     Ok(_of_less) => {}
                     Err(error) => return Some(self.ended(&error)),
                 },
                 Err(error) => return Some(self.ended(&error)),
             }
         }
+    }
+
+    /// Whether the outcome of a sync that was under way is that of this one as well.
+    fn is_answered_by(&self, sync_type: SyncType, report: &EntityReport) -> bool {
+        let was_stopped = report.status == SyncStatus::Cancelled;
+        self.approved.is_none() && !was_stopped && covers(sync_type, self.sync_type)
     }
 
     /// Waits until the sync that is under way is over.
@@ -223,6 +238,7 @@ impl Sync {
         let request = EntityRequest {
             key: self.key.clone(),
             sync_type: self.sync_type,
+            approved: self.approved,
             progress: Some(self.progress.clone()),
         };
         self.context

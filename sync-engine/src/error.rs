@@ -57,6 +57,9 @@ pub enum Error {
     /// A workflow cannot be started or asked.
     #[error("the sync cannot be started or asked")]
     Workflow(#[source] workflows::Error),
+    /// No such deletions wait for a decision.
+    #[error("no such deletions wait for a decision")]
+    NotPending,
     /// A stored state cannot be read.
     #[error("the stored state of a sync cannot be read")]
     Unreadable(#[source] serde_json::Error),

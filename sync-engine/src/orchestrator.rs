@@ -147,6 +147,7 @@ fn child(
             entity: entity.clone(),
         },
         sync_type: request.sync_type,
+        approved: None,
         progress: None,
     };
     let call = context.child(EntitySync::workflow(), input).id(id);

@@ -34,6 +34,12 @@ pub(crate) struct EntityState {
     pub(crate) counts: EntityCounts,
     /// Up to when deltas had read, when a reconciliation began.
     pub(crate) deltas_until: Option<Timestamp>,
+    /// The size of the list after the walk, when the source tells.
+    #[serde(default)]
+    pub(crate) total_after: Option<u64>,
+    /// Whether a person has approved the deletions that this walk found.
+    #[serde(default)]
+    pub(crate) approved: bool,
     /// Why deletions were not made, when there were some to make.
     pub(crate) refusal: Option<String>,
     /// Deletions that wait for a person.
@@ -49,15 +55,9 @@ pub(crate) enum Phase {
     /// The list is walked.
     Walking,
     /// The walk is over; deletions may follow.
-    Judging {
-        /// The size of the list after the walk, when the source tells.
-        total_after: Option<u64>,
-    },
+    Judging,
     /// Candidates are confirmed, in the order of their ids.
-    Confirming {
-        total_after: Option<u64>,
-        after: Option<ExternalId>,
-    },
+    Confirming { after: Option<ExternalId> },
     /// Nothing is left to do.
     Concluding,
 }
@@ -66,20 +66,14 @@ impl EntityState {
     pub(crate) fn next(&self) -> Next {
         match self.phase {
             Phase::Walking => Next::Pages,
-            Phase::Judging { .. } => Next::Judge,
+            Phase::Judging => Next::Judge,
             Phase::Confirming { .. } => Next::Confirm,
             Phase::Concluding => Next::Conclude,
         }
     }
 
-    /// What the walk proves, with the size of the list after it.
-    pub(crate) fn log(
-        &self,
-        key: &EntityKey,
-        generation: Generation,
-        total_after: Option<u64>,
-        is_nested: bool,
-    ) -> WalkLog {
+    /// What the walk proves.
+    pub(crate) fn log(&self, key: &EntityKey, generation: Generation, is_nested: bool) -> WalkLog {
         let scope = scope(key);
         let mut log = if is_nested {
             WalkLog::of_parents(scope, generation)
@@ -88,7 +82,7 @@ impl EntityState {
         };
         if self.walk.pages > 0 {
             log.page(self.walk.unidentified, self.walk.total);
-            log.page(0, total_after);
+            log.page(0, self.total_after);
         }
         for _ in 0..self.walk.failed_lists.min(1) {
             log.page_failed();

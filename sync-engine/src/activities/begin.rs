@@ -6,7 +6,7 @@ use sync_adapters::destination::{Connection, StoredCursor};
 use sync_core::{Cursor, SyncType, proof::Generation};
 use sync_workflow::{Activity, ActivityContext, client as workflows};
 
-use super::{Deps, Shared};
+use super::{Deps, Shared, judge::PENDING};
 use crate::{
     catalogue::Source,
     failure::StepFailure,
@@ -27,6 +27,9 @@ pub(crate) struct BeginInput {
     pub(crate) key: EntityKey,
     pub(crate) sync_type: SyncType,
     pub(crate) walk: String,
+    /// The walk whose deletions a person has approved, when they are to be made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) approved: Option<Generation>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +76,10 @@ impl Activity for BeginEntity {
         if let Some(writer) = previous.as_ref().filter(|writer| writer.status.is_none()) {
             inherit(&mut connection, &source, writer).await?;
         }
-        let state = plan(&mut connection, &source, &input).await?;
+        let state = match input.approved {
+            Some(generation) => approved(&mut connection, &source, generation).await?,
+            None => plan(&mut connection, &source, &input).await?,
+        };
         let next = Writer {
             walk: input.walk.clone(),
             workflow_id: context.workflow_id().as_str().to_owned(),
@@ -164,8 +170,39 @@ async fn plan(
         generation,
         counts: sync_core::EntityCounts::default(),
         deltas_until: deltas_until.filter(|_| input.sync_type == SyncType::Reconciliation),
+        total_after: None,
+        approved: false,
         refusal: None,
         pending: 0,
         unconfirmed: 0,
+    })
+}
+
+/// The state of the walk that found the deletions, to go on where it stopped for a person.
+async fn approved(
+    connection: &mut Connection<'_>,
+    source: &Source,
+    generation: Generation,
+) -> Result<EntityState, StepFailure> {
+    let stored: Option<StoredCursor<EntityState>> =
+        connection.load_cursor(&source.rows, PENDING).await?;
+    let state = stored
+        .filter(|stored| stored.manifest == source.fingerprint)
+        .map(|stored| stored.cursor)
+        .filter(|state| state.generation == Some(generation));
+    // A later walk has emptied the ledger of what this one met.
+    let latest = ledger::latest_generation(connection, &source.rows).await?;
+    let state = state.filter(|_| latest == Some(generation));
+    let state = state.ok_or_else(|| StepFailure::Unwalkable {
+        detail: "a later walk has replaced the one that was approved".to_owned(),
+    })?;
+    Ok(EntityState {
+        phase: Phase::Confirming { after: None },
+        counts: sync_core::EntityCounts::default(),
+        approved: true,
+        refusal: None,
+        pending: 0,
+        unconfirmed: 0,
+        ..state
     })
 }

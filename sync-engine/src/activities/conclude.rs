@@ -6,7 +6,7 @@ use sync_adapters::destination::Connection;
 use sync_core::{SyncStatus, SyncType};
 use sync_workflow::{Activity, ActivityContext};
 
-use super::{Shared, begin::DELTA};
+use super::{Shared, begin::DELTA, judge::PENDING};
 use crate::{
     catalogue::Source,
     failure::StepFailure,
@@ -133,6 +133,13 @@ async fn settle(
         }
         _ => 0,
     };
+    if state.pending > 0 {
+        // What the walk met must be known until a person has decided.
+        return Ok(stale);
+    }
+    if state.approved {
+        connection.forget_cursor(&source.rows, PENDING).await?;
+    }
     ledger::forget_parents(connection, &input.key, generation).await?;
     let is_complete = status.moves_cursor() && state.walk.is_complete();
     connection

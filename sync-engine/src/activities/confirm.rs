@@ -37,7 +37,7 @@ impl Activity for ConfirmDeletions {
             Opened::Done(next) => return Ok(StepOutput::Next(next)),
             Opened::Step(step) => step,
         };
-        let (Some(generation), Phase::Confirming { total_after, after }) =
+        let (Some(generation), Phase::Confirming { after }) =
             (step.state.generation, step.state.phase.clone())
         else {
             return Err(StepFailure::Superseded);
@@ -50,18 +50,13 @@ impl Activity for ConfirmDeletions {
         };
         step.state.counts.requests += asked.requests;
         step.state.phase = match last {
-            Some(last) => Phase::Confirming {
-                total_after,
-                after: Some(last),
-            },
+            Some(last) => Phase::Confirming { after: Some(last) },
             None => Phase::Concluding,
         };
         let mut work = deps.target.begin(&context).await?;
         if !asked.candidates.is_empty() {
             let is_nested = step.source.parents.is_some();
-            let log = step
-                .state
-                .log(&step.input.key, generation, total_after, is_nested);
+            let log = step.state.log(&step.input.key, generation, is_nested);
             bury(
                 deps,
                 &mut step,
@@ -165,7 +160,13 @@ async fn bury(
     }
     let policy = judge::policy(step.source.entity(), &deps.options.deletions);
     let store = judge::evidence(step, generation, connection).await?;
-    let proof = match DeletionProof::establish(&log, &store, candidates, &policy, None) {
+    let approval = match step.state.approved {
+        true => connection.approval(&step.source.rows, generation).await?,
+        false => None,
+    };
+    let established =
+        DeletionProof::establish(&log, &store, candidates, &policy, approval.as_ref());
+    let proof = match established {
         Ok(proof) => proof,
         Err(refusal) => {
             step.state.refusal = Some(refusal.to_string());

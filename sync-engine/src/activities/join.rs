@@ -65,10 +65,15 @@ impl Activity for AwaitWriter {
     }
 }
 
+/// A sync that was stopped answers for nobody else.
 fn ended(input: &JoinInput, why: &str) -> EntityReport {
     let reason = format!("the sync that was under way ended: {why}");
     EntityReport {
         joined: Some(input.workflow_id.clone()),
-        ..EntityReport::empty(input.key.entity.clone(), SyncStatus::Failed, Some(reason))
+        ..EntityReport::empty(
+            input.key.entity.clone(),
+            SyncStatus::Cancelled,
+            Some(reason),
+        )
     }
 }

@@ -14,6 +14,8 @@ use crate::{
     state::{Phase, scope},
 };
 
+/// The kind under which the state of a walk is stored whose deletions wait for a person.
+pub(super) const PENDING: &str = "pending-deletions";
 /// Candidates that are listed in one statement.
 const LISTED: u32 = 1_000;
 
@@ -46,9 +48,7 @@ async fn judge(
     deletions: &DeletionPolicy,
     connection: &mut Connection<'_>,
 ) -> Result<(), StepFailure> {
-    let (Some(generation), Phase::Judging { total_after }) =
-        (step.state.generation, step.state.phase.clone())
-    else {
+    let Some(generation) = step.state.generation else {
         step.state.phase = Phase::Concluding;
         return Ok(());
     };
@@ -61,15 +61,10 @@ async fn judge(
     }
     let count = candidates.len() as u64;
     let is_nested = step.source.parents.is_some();
-    let log = step
-        .state
-        .log(&step.input.key, generation, total_after, is_nested);
+    let log = step.state.log(&step.input.key, generation, is_nested);
     match DeletionProof::establish(&log, &store, candidates, &policy, None) {
         Ok(_nothing_is_confirmed_yet) => {
-            step.state.phase = Phase::Confirming {
-                total_after,
-                after: None,
-            };
+            step.state.phase = Phase::Confirming { after: None };
         }
         Err(refusal) => {
             if refusal.is_approvable() {
@@ -77,6 +72,12 @@ async fn judge(
                     .request_deletion(&step.source.rows, generation, &refusal, count)
                     .await?;
                 step.state.pending = count;
+                step.state.refusal = Some(refusal.to_string());
+                // The evidence waits with them: other syncs may follow before a person decides.
+                let (rows, manifest) = (&step.source.rows, &step.source.fingerprint);
+                connection
+                    .save_cursor(rows, PENDING, &step.state, manifest)
+                    .await?;
             }
             step.state.refusal = Some(refusal.to_string());
         }

@@ -128,7 +128,7 @@ async fn leave_walk(step: &mut Step) -> Result<(), StepFailure> {
         step.state.phase = Phase::Concluding;
         return Ok(());
     }
-    let total_after = match (&entity.parent, &entity.pagination.total) {
+    step.state.total_after = match (&entity.parent, &entity.pagination.total) {
         (None, Some(_)) => {
             let request = sync_adapters::ListRequest::new(entity.name.clone()).page_size(1);
             let (page, requests) = counted(step.source.client.fetch_page(&request, None)).await;
@@ -137,7 +137,7 @@ async fn leave_walk(step: &mut Step) -> Result<(), StepFailure> {
         }
         _ => None,
     };
-    step.state.phase = Phase::Judging { total_after };
+    step.state.phase = Phase::Judging;
     Ok(())
 }
 

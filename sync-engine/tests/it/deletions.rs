@@ -3,7 +3,7 @@
 use mock_api::{Effect, Entity, Fault, Mutation};
 use sync_core::{SyncStatus, SyncType};
 
-use crate::world::{Database, World, entity, in_every_world, run};
+use crate::world::{Database, World, entity, in_every_world, org, run};
 
 in_every_world![
     a_reconciliation_buries_exactly_what_is_gone,
@@ -14,6 +14,8 @@ in_every_world![
     a_record_that_the_source_still_has_is_not_buried,
     a_record_that_comes_back_lives_again,
     neither_a_full_sync_nor_a_delta_deletes,
+    approved_deletions_are_made,
+    an_approval_of_a_walk_that_was_replaced_deletes_nothing,
 ];
 
 async fn a_reconciliation_buries_exactly_what_is_gone(database: Database) {
@@ -189,5 +191,51 @@ async fn neither_a_full_sync_nor_a_delta_deletes(database: Database) {
     run(&engine, SyncType::Full).await;
     run(&engine, SyncType::Delta).await;
     assert_eq!(world.database.live("Person").await.len(), before);
+    engine.shutdown().await;
+}
+
+async fn approved_deletions_are_made(database: Database) {
+    let world = World::of(150, database).await;
+    let engine = world.engine().await;
+    run(&engine, SyncType::Full).await;
+    let gone = world.control().delete_share(Entity::Email, 50.0).unwrap();
+    run(&engine, SyncType::Reconciliation).await;
+    // A delta in between changes nothing about what waits.
+    run(&engine, SyncType::Delta).await;
+    let pending = engine.pending_deletions(&org()).await.unwrap();
+    assert_eq!(pending.len(), 1);
+    assert_eq!(pending[0].candidates, gone.len() as u64);
+    let report = engine
+        .approve_deletions(&org(), &pending[0], "ada")
+        .await
+        .unwrap();
+    assert_eq!(report.status, SyncStatus::Succeeded, "{report:?}");
+    assert_eq!(report.counts.changes.deleted, gone.len() as u64);
+    assert!(engine.pending_deletions(&org()).await.unwrap().is_empty());
+    assert!(
+        engine
+            .approve_deletions(&org(), &pending[0], "ada")
+            .await
+            .is_err()
+    );
+    world.assert_equal().await;
+    engine.shutdown().await;
+}
+
+async fn an_approval_of_a_walk_that_was_replaced_deletes_nothing(database: Database) {
+    let world = World::of(100, database).await;
+    let engine = world.engine().await;
+    run(&engine, SyncType::Full).await;
+    let before = world.database.live("Email").await.len();
+    world.control().delete_share(Entity::Email, 50.0).unwrap();
+    run(&engine, SyncType::Reconciliation).await;
+    let pending = engine.pending_deletions(&org()).await.unwrap();
+    run(&engine, SyncType::Full).await;
+    let report = engine
+        .approve_deletions(&org(), &pending[0], "ada")
+        .await
+        .unwrap();
+    assert_eq!(report.status, SyncStatus::Failed, "{report:?}");
+    assert_eq!(world.database.live("Email").await.len(), before);
     engine.shutdown().await;
 }

@@ -1,5 +1,7 @@
 //! Syncs against the mock API, into SQLite and into Postgres.
 
+#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
+
 mod deletions;
 mod deltas;
 mod faults;

@@ -49,7 +49,7 @@ pub(crate) use in_every_world;
 /// Where journal and destination are.
 pub(crate) enum Database {
     Sqlite(tempfile::TempDir),
-    Postgres(throwaway_postgres::Database),
+    Postgres(Box<throwaway_postgres::Database>),
 }
 
 impl Database {
@@ -58,7 +58,7 @@ impl Database {
     }
 
     pub(crate) fn postgres() -> Self {
-        Self::Postgres(throwaway_postgres::Database::create().unwrap())
+        Self::Postgres(Box::new(throwaway_postgres::Database::create().unwrap()))
     }
 
     pub(crate) fn url(&self) -> String {
@@ -70,12 +70,8 @@ impl Database {
         }
     }
 
-    /// A column of all rows of a query.
-    pub(crate) async fn texts(&self, sql: &'static str) -> Vec<String> {
-        self.texts_of(sql.to_owned()).await
-    }
-
-    pub(crate) async fn texts_of(&self, sql: String) -> Vec<String> {
+    /// The column of all rows of a query.
+    pub(crate) async fn texts(&self, sql: String) -> Vec<String> {
         let sql = sqlx::AssertSqlSafe(sql);
         match self {
             Self::Sqlite(_) => {
@@ -99,7 +95,7 @@ impl Database {
         let sql = format!(
             "select external_id || '|' || cast(raw as text) from {table} where deleted_at is null"
         );
-        let rows = self.texts_of(sql).await.into_iter();
+        let rows = self.texts(sql).await.into_iter();
         rows.map(|row| {
             let (id, raw) = row.split_once('|').unwrap();
             (id.to_owned(), serde_json::from_str(raw).unwrap())
@@ -112,7 +108,7 @@ impl Database {
         let table = table(entity);
         let sql =
             format!("select external_id from {table} where deleted_at is not null order by 1");
-        self.texts_of(sql).await
+        self.texts(sql).await
     }
 }
 

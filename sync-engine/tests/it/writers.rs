@@ -108,7 +108,7 @@ async fn a_walk_that_was_taken_over_writes_nothing_more(database: Database) {
     };
     let take =
         format!("update {table} set walk = 'another' where entity = 'Person' returning entity");
-    assert_eq!(world.database.texts_of(take).await, ["Person"]);
+    assert_eq!(world.database.texts(take).await, ["Person"]);
     let written = world.database.live("Person").await.len();
     let report = full.report().await.unwrap();
     let person = entity(&report, "Person");
