@@ -53,7 +53,11 @@ impl Setting {
             .expect("a journal in memory opens");
         let started = worker.client().start(answers, "long", RECORDS).await;
         started.expect("a journal in memory takes a start");
-        Self { worker, answers: receiver, asked: 0 }
+        Self {
+            worker,
+            answers: receiver,
+            asked: 0,
+        }
     }
 
     /// The time from a signal to its answer, when the run was out of memory.

@@ -46,7 +46,9 @@ fn people() -> Vec<Box<RawValue>> {
 
 fn mapping(criterion: &mut Criterion) {
     let name = EntityName::new("Person").expect("it is a name");
-    let mapper = planning_center::manifest().mapper(&name).expect("the manifest has people");
+    let mapper = planning_center::manifest()
+        .mapper(&name)
+        .expect("the manifest has people");
     let page = people();
     let mut group = criterion.benchmark_group("mapping");
     group.throughput(Throughput::Elements(PAGE.into()));
@@ -64,8 +66,13 @@ fn cursor(criterion: &mut Criterion) {
     let name = EntityName::new("Person").expect("it is a name");
     let manifest = planning_center::manifest();
     let entity = manifest.entity(&name).expect("the manifest has people");
-    let spec = entity.cursor.clone().expect("people are followed by a cursor");
-    let ids: Vec<_> = (0..10_000).map(|n| ExternalId::new(n.to_string()).expect("it is an id")).collect();
+    let spec = entity
+        .cursor
+        .clone()
+        .expect("people are followed by a cursor");
+    let ids: Vec<_> = (0..10_000)
+        .map(|n| ExternalId::new(n.to_string()).expect("it is an id"))
+        .collect();
     let start = Timestamp::from_second(1_700_000_000).expect("it is in range");
     let rows: Vec<_> = ids
         .iter()
@@ -82,7 +89,8 @@ fn cursor(criterion: &mut Criterion) {
         bencher.iter(|| {
             let mut walk = CursorWalk::begin(&spec, None, Paging::Positions);
             for page in rows.chunks(PAGE as usize) {
-                walk.observe(page.iter().copied(), None).expect("few rows share an instant");
+                walk.observe(page.iter().copied(), None)
+                    .expect("few rows share an instant");
             }
             walk.complete()
         });
