@@ -91,7 +91,7 @@ impl SyncEngineBuilder {
         self
     }
 
-    /// How many pages of each entity are fetched while others are written; 4 if not set, 32 at most.
+    /// How many pages of each entity are fetched while others are written; 10 if not set, 32 at most.
     pub fn pages_ahead(mut self, pages: usize) -> Self {
         self.options.pages_ahead = pages.min(32);
         self

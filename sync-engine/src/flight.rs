@@ -42,6 +42,8 @@ struct Fetch {
     place: Place,
     started: Instant,
     task: JoinHandle<Result<Prepared, client::Error>>,
+    /// The page, once somebody has waited for it.
+    page: Option<Result<Prepared, client::Error>>,
 }
 
 impl Drop for Fetch {
@@ -92,11 +94,14 @@ impl Flight {
         (at == step).then_some(state)
     }
 
-    /// Whether the page is there already.
-    pub(crate) fn has(&self, place: &Place) -> bool {
-        self.fetches
-            .iter()
-            .any(|fetch| fetch.place == *place && fetch.task.is_finished())
+    /// Whether the page is there, or comes before the deadline.
+    pub(crate) async fn has(&mut self, place: &Place, deadline: Instant) -> bool {
+        match self.fetches.iter_mut().find(|fetch| fetch.place == *place) {
+            Some(fetch) => tokio::time::timeout_at(deadline.into(), fetch.arrive())
+                .await
+                .is_ok(),
+            None => false,
+        }
     }
 
     /// The page at a place, from what is in flight or anew.
@@ -113,10 +118,11 @@ impl Flight {
         });
         let fetch = fetch.filter(|fetch| fetch.started.elapsed() < FRESH);
         let mut fetch = fetch.unwrap_or_else(|| Fetch::start(source, place.clone()));
-        match (&mut fetch.task).await {
-            Ok(page) => page,
-            Err(failed) => std::panic::resume_unwind(failed.into_panic()),
-        }
+        fetch.arrive().await;
+        fetch
+            .page
+            .take()
+            .expect("it has arrived, and nobody else takes it")
     }
 
     /// Begins to fetch what will be asked for next, and gives up what will not.
@@ -141,6 +147,17 @@ impl Fetch {
             place,
             started: Instant::now(),
             task,
+            page: None,
+        }
+    }
+
+    /// Waits for the page. Cancel safe.
+    async fn arrive(&mut self) {
+        if self.page.is_none() {
+            self.page = Some(match (&mut self.task).await {
+                Ok(page) => page,
+                Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+            });
         }
     }
 }

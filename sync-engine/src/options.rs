@@ -31,7 +31,7 @@ pub(crate) struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            pages_ahead: 4,
+            pages_ahead: 10,
             records_per_step: 1_000,
             pages_per_step: 64,
             steps_per_run: 500,

@@ -1,5 +1,7 @@
 //! Step `sync-pages`: writes the pages that are there, and moves the walk behind them.
 
+use std::time::{Duration, Instant};
+
 use sync_adapters::client;
 use sync_core::{ExternalId, Quarantined, Record, SyncType, manifest::Deletes};
 use sync_workflow::{Activity, ActivityContext};
@@ -9,6 +11,10 @@ use crate::{failure::StepFailure, ledger, requests::counted, state::Phase, walk:
 
 /// Parents that are taken from the destination at a time.
 const PARENTS: u32 = 200;
+
+/// How long a step waits for more pages once it has one: a full step costs less than many small ones, and a
+/// slow source is not waited for.
+const GATHERING: Duration = Duration::from_millis(50);
 
 pub(crate) struct SyncPages(pub(crate) Shared);
 
@@ -72,11 +78,12 @@ impl Activity for SyncPages {
     }
 }
 
-/// Takes pages while they are there: the first one is waited for. An error that follows pages is left for the
-/// next step, which meets it again.
+/// Takes pages while they come: the first one is waited for, the others for a moment. An error that follows
+/// pages is left for the next step, which meets it again.
 async fn gather(deps: &Deps, step: &mut Step) -> Result<Result<Batch, client::Error>, StepFailure> {
     let options = &deps.options;
     let mut batch = Batch::default();
+    let mut deadline = Instant::now();
     while batch.records.len() < options.records_per_step
         && (batch.pages as usize) < options.pages_per_step
     {
@@ -88,17 +95,20 @@ async fn gather(deps: &Deps, step: &mut Step) -> Result<Result<Batch, client::Er
         let Some(place) = step.state.walk.place() else {
             break;
         };
-        if batch.pages > 0 && !step.flight.has(&place) {
-            break;
-        }
         let ahead = step.state.walk.foresee(options.pages_ahead + 1);
         step.flight.look_ahead(&step.source, &ahead);
+        if batch.pages > 0 && !step.flight.has(&place, deadline).await {
+            break;
+        }
         let mut page = match step.flight.page(&step.source, &place).await {
             Ok(page) => page,
             Err(_) if batch.pages > 0 => break,
             Err(error) if step.state.walk.skip_parent(&error) => continue,
             Err(error) => return Ok(Err(error)),
         };
+        if batch.pages == 0 {
+            deadline = Instant::now() + GATHERING;
+        }
         let parent = step.state.walk.observe(&mut page, step.source.entity())?;
         batch.take(page, parent);
     }
