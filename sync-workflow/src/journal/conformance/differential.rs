@@ -18,8 +18,8 @@ use crate::{
     id::{CommandId, NodeId, Position, RunId},
     journal::{
         Batch, BatchOutcome, ClaimRequest, Close, Closed, IdReuse, Journal, NewRun, ParentCloses,
-        Placement, Result, RunCommit, RunFilter, RunInfo, RunSelector, TransactionCommit,
-        Transition, WakeAt,
+        Placement, Result, RunCommit, RunFilter, RunInfo, RunSelector, StartOutcome,
+        TransactionCommit, Transition, WakeAt,
     },
     record::{Record, RecordKind},
     status::RunStatus,
@@ -518,6 +518,14 @@ fn tell(mut outcome: BatchOutcome) -> String {
     outcome.woken.sort_unstable_by_key(|woken| woken.run);
     outcome.awaited.sort_unstable();
     outcome.rejected_children.sort_unstable();
+    for start in &mut outcome.starts {
+        // Whether a run that gives up its place in this very batch is told as it was or as it is.
+        if let StartOutcome::Existing { status, .. } = start
+            && !status.is_closed()
+        {
+            *status = RunStatus::Pending;
+        }
+    }
     format!("{outcome:?}")
 }
 

@@ -174,7 +174,8 @@ macro_rules! everything_else {
         (run_id, chain_id, node_id, parent_run, wake_at, inbox, sequence, attempts, progress,
          parent_command, parent_close, status, cancel_requested, workflow_id, workflow, queue)
     SELECT f.run_id, f.chain_id, CASE WHEN f.here THEN $1 END, f.parent_run,
-           coalesce(f.wake_at, now()), f.cancel::integer, f.sequence, f.here::integer,
+           -- What arrives at birth wakes it.
+           coalesce(CASE WHEN NOT f.cancelled THEN f.wake_at END, now()), f.cancel::integer, f.sequence, f.here::integer,
            f.here::integer, f.parent_command, f.parent_close, f.here::integer, f.cancel,
            f.workflow_id, f.workflow, f.queue
     FROM fresh f
