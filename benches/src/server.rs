@@ -36,8 +36,8 @@ impl Server {
     /// An empty database, removed at the end.
     pub(crate) fn database(&self) -> anyhow::Result<Storage> {
         match self {
-            Self::Own(cluster) => Ok(Storage::Postgres(cluster.create_database()?)),
-            Self::Postgres(url) => Ok(Storage::Postgres(Database::create_at(url)?)),
+            Self::Own(cluster) => Ok(Storage::Postgres(Box::new(cluster.create_database()?))),
+            Self::Postgres(url) => Ok(Storage::Postgres(Box::new(Database::create_at(url)?))),
             Self::Sqlite(directory) => {
                 let directory = TempDir::with_prefix_in("bench-", directory)?;
                 let url = format!("sqlite:{}", directory.path().join("journal.db").display());
@@ -60,7 +60,7 @@ impl Server {
 
 /// One database.
 pub(crate) enum Storage {
-    Postgres(Database),
+    Postgres(Box<Database>),
     Sqlite { url: String, _directory: TempDir },
 }
 

@@ -1,5 +1,7 @@
 //! Every job of the program runs through, at a small size.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::{path::Path, process::Command};
 
 use serde_json::Value;
@@ -29,7 +31,7 @@ fn report(job: &str, database: &str) -> Value {
 fn check(job: &str, database: &str) {
     let report = report(job, database);
     let figures = report["figures"].as_array().unwrap();
-    assert!(figures.len() >= 4, "{report:#}");
+    assert!(figures.len() >= 3, "{report:#}");
     for figure in figures {
         let measured = figure["median"].as_f64();
         let may_be_small = figure["what"] == "asleep, above idle";
