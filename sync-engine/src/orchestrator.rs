@@ -63,6 +63,7 @@ impl Workflow for MainSyncOrchestrator {
             org: request.org.clone(),
             adapter: request.adapter.clone(),
             entities: changed(&reports),
+            doubtful: doubtful(request.sync_type, &reports),
         };
         let mut unresolved = Vec::new();
         if !check.entities.is_empty() && !context.is_cancelled() {
@@ -175,4 +176,15 @@ fn changed(reports: &Reports) -> Vec<EntityName> {
         changes.inserted + changes.updated + changes.deleted > 0
     });
     changed.map(|report| report.entity.clone()).collect()
+}
+
+/// The entities that may lack records which others refer to. A reconciliation doubts all of them.
+fn doubtful(sync_type: SyncType, reports: &Reports) -> Option<Vec<EntityName>> {
+    if sync_type == SyncType::Reconciliation {
+        return None;
+    }
+    let fell_short = reports
+        .values()
+        .filter(|report| report.status != SyncStatus::Succeeded);
+    Some(fell_short.map(|report| report.entity.clone()).collect())
 }

@@ -1,6 +1,7 @@
 //! Step `check-references`: the final pass over references, those that were deferred too.
 
 use serde::{Deserialize, Serialize};
+use sync_adapters::destination::Table;
 use sync_core::{AdapterName, EntityName, OrgId};
 use sync_workflow::{Activity, ActivityContext};
 
@@ -15,6 +16,8 @@ pub(crate) struct CheckInput {
     pub(crate) adapter: AdapterName,
     /// The entities whose references are looked at.
     pub(crate) entities: Vec<EntityName>,
+    /// The targets that may lack records, beside those of deferred references; none means: any.
+    pub(crate) doubtful: Option<Vec<EntityName>>,
 }
 
 impl Activity for CheckReferences {
@@ -42,9 +45,23 @@ impl Activity for CheckReferences {
                 entity: entity.clone(),
             };
             let source = deps.catalogue.source(&key)?;
+            let deferred: Vec<_> = adapter
+                .graph
+                .deferred(&entity)
+                .map(|(_, target)| target)
+                .collect();
+            let is_asked = |target: &EntityName| match &input.doubtful {
+                None => true,
+                Some(doubtful) => doubtful.contains(target) || deferred.contains(&target),
+            };
+            let targets = adapter
+                .tables
+                .iter()
+                .filter(|table| is_asked(table.entity()));
+            let targets: Vec<Table> = targets.cloned().collect();
             let found = work
                 .connection()?
-                .check_references(&source.rows, &adapter.tables)
+                .check_references(&source.rows, &targets)
                 .await?;
             unresolved.extend(
                 found
