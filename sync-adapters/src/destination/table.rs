@@ -24,7 +24,7 @@ struct Inner {
     entity: EntityName,
     name: String,
     columns: Vec<Column>,
-    postgres_write: Arc<str>,
+    postgres_write: postgres::WriteStatements,
 }
 
 /// One column of the schema.
@@ -74,7 +74,7 @@ impl Table {
         Ok(Self(Arc::new(Inner {
             adapter: adapter.clone(),
             entity: entity.name.clone(),
-            postgres_write: postgres::write_statement(&name, &columns).into(),
+            postgres_write: postgres::WriteStatements::new(&name, &columns),
             name,
             columns,
         })))
@@ -107,8 +107,8 @@ impl Table {
         &self.0.columns
     }
 
-    pub(super) fn postgres_write(&self) -> Arc<str> {
-        self.0.postgres_write.clone()
+    pub(super) fn postgres_write(&self) -> &postgres::WriteStatements {
+        &self.0.postgres_write
     }
 
     pub(super) fn sqlite_write(&self, rows: usize) -> String {

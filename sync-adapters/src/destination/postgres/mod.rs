@@ -15,7 +15,7 @@ use super::Error;
 
 pub(super) use self::{
     tables::create,
-    write::{write, write_statement},
+    write::{WriteStatements, write},
 };
 
 /// Connections at most: an entity writes on one.

@@ -1,10 +1,11 @@
 //! One page, one statement, one round trip.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, iter, sync::Arc};
 
 use sqlx::{
-    Arguments as _, AssertSqlSafe, PgConnection,
-    postgres::{PgArguments, PgBindIterExt},
+    Arguments as _, AssertSqlSafe, Encode, PgConnection, Postgres, Type,
+    error::BoxDynError,
+    postgres::{PgArguments, PgBindIterExt, PgHasArrayType},
 };
 use sync_core::{FieldType, Record, Value, change::ChangeCounts, proof::Generation};
 
@@ -15,45 +16,84 @@ use super::{
 
 /// Records in one statement; a larger page takes several.
 const MOST_ROWS: usize = 5_000;
-/// Parameters before those of the schema's columns: organisation, adapter, entity, generation, whether to
-/// stamp, and the arrays of the columns that every table has.
-const FIXED: usize = 10;
+/// Parameters before those of the schema's columns: organisation, generation, and the arrays of the columns
+/// that every table has. After the schema's columns come adapter and entity, where the ledger is written.
+const FIXED: usize = 7;
 
-/// The statement that writes a page into a table.
-pub(in crate::destination) fn write_statement(table: &str, columns: &[Column]) -> String {
+/// The statements that write a page into a table.
+#[derive(Debug)]
+pub(in crate::destination) struct WriteStatements {
+    plain: Arc<str>,
+    stamping: Arc<str>,
+}
+
+impl WriteStatements {
+    pub(in crate::destination) fn new(table: &str, columns: &[Column]) -> Self {
+        let written = written(table, columns);
+        Self {
+            plain: format!("with written as ({written}\n){COUNTS}").into(),
+            stamping: format!("with written as ({written}\n){}{COUNTS}", seen(columns)).into(),
+        }
+    }
+
+    fn of(&self, generation: Option<Generation>) -> Arc<str> {
+        match generation {
+            None => self.plain.clone(),
+            Some(_) => self.stamping.clone(),
+        }
+    }
+}
+
+/// How many rows were inserted, and how many updated.
+const COUNTS: &str = "
+select count(*) filter (where inserted), count(*) filter (where not inserted) from written";
+
+/// What was met and not rewritten bears the generation in the ledger: one row of it for the whole page.
+fn seen(columns: &[Column]) -> String {
+    let (adapter, entity) = (FIXED + columns.len() + 1, FIXED + columns.len() + 2);
+    format!(
+        ", seen as (
+  insert into sync.seen (org_id, adapter, entity, generation, external_ids)
+  select $1, ${adapter}, ${entity}, $2, array_agg(met) from unnest($3::text[]) as met
+  where met not in (select external_id from written)
+  having count(*) > 0
+)"
+    )
+}
+
+/// Inserts what is new and updates what differs.
+fn written(table: &str, columns: &[Column]) -> String {
     let table = quoted(table);
     let (mut arrays, mut names, mut values, mut updates) =
         (String::new(), String::new(), String::new(), String::new());
     for (index, column) in columns.iter().enumerate() {
         let name = quoted(column.name.as_str());
+        // Reading an array of json leaves two copies of each document in memory until the statement ends.
         let (sent_as, cast) = match column.field_type {
             FieldType::Json => ("text", "::json"),
             other => (type_of(other), ""),
         };
-        write!(
-            arrays,
-            ", unnest(${}::{sent_as}[]) as {name}",
-            FIXED + 1 + index
-        )
-        .expect("writing to a string");
+        let parameter = FIXED + 1 + index;
+        write!(arrays, ", unnest(${parameter}::{sent_as}[]) as {name}")
+            .expect("writing to a string");
         write!(names, ", {name}").expect("writing to a string");
         write!(values, ", i.{name}{cast}").expect("writing to a string");
         write!(updates, ", {name} = excluded.{name}").expect("writing to a string");
     }
     format!(
-        "\
-with written as (
+        "
   insert into {table} as t
     (org_id, external_id, content_hash, raw, generation, source_updated_at, _parent_id,
      first_seen_at, synced_at{names})
-  select $1, i.external_id, i.content_hash, i.raw::json, $4, i.source_updated_at, i._parent_id,
+  select $1, i.external_id, i.content_hash, i.raw::json, $2, i.source_updated_at, i._parent_id,
          clock_timestamp(), clock_timestamp(){values}
   from (
-    -- Arrays of one length, taken apart in step: as rows of one function in the from clause each array
-    -- would first be written down in full, which takes more than twice the time.
-    select unnest($6::text[]) as external_id, unnest($7::bytea[]) as content_hash,
-           unnest($8::text[]) as raw, unnest($9::timestamptz[]) as source_updated_at,
-           unnest($10::text[]) as _parent_id{arrays}
+    -- Arrays taken apart in step: as rows of one function in the from clause each array would first be
+    -- written down in full, which takes more than twice the time. An empty array stands for one of nulls:
+    -- what has ended goes on as null, and costs nothing.
+    select unnest($3::text[]) as external_id, unnest($4::bytea[]) as content_hash,
+           unnest($5::text[]) as raw, unnest($6::timestamptz[]) as source_updated_at,
+           unnest($7::text[]) as _parent_id{arrays}
   ) i
   on conflict (org_id, external_id) do update
   set content_hash = excluded.content_hash, raw = excluded.raw,
@@ -64,15 +104,7 @@ with written as (
     -- A row never goes back to an older state; without times, what comes last holds.
     and (t.source_updated_at <= excluded.source_updated_at) is not false
   -- No transaction has touched a row that was inserted just now.
-  returning t.external_id, t.xmax = 0 as inserted
-), seen as (
-  -- What was met and not rewritten bears the generation in the ledger: one row of it for the whole page.
-  insert into sync.seen (org_id, adapter, entity, generation, external_ids)
-  select $1, $2, $3, $4, array_agg(met) from unnest($6::text[]) as met
-  where $5 and met not in (select external_id from written)
-  having count(*) > 0
-)
-select count(*) filter (where inserted), count(*) filter (where not inserted) from written"
+  returning t.external_id, t.xmax = 0 as inserted"
     )
 }
 
@@ -86,7 +118,7 @@ pub(in crate::destination) async fn write(
     let mut counts = ChangeCounts::default();
     for chunk in records.chunks(MOST_ROWS) {
         let arguments = arguments(rows, generation, chunk).map_err(Error::Unsendable)?;
-        let statement = AssertSqlSafe(rows.table().postgres_write());
+        let statement = AssertSqlSafe(rows.table().postgres_write().of(generation));
         let (inserted, updated): (i64, i64) = sqlx::query_as_with(statement, arguments)
             .fetch_one(&mut *connection)
             .await?;
@@ -101,46 +133,36 @@ fn arguments(
     rows: &Rows,
     generation: Option<Generation>,
     records: &[&Record],
-) -> Result<PgArguments, sqlx::error::BoxDynError> {
+) -> Result<PgArguments, BoxDynError> {
     let (org, adapter, entity) = rows.key();
     let columns = rows.table().columns();
     let raw_bytes: usize = records.iter().map(|record| record.raw.get().len()).sum();
     let mut arguments = PgArguments::default();
-    arguments.reserve(FIXED + columns.len(), raw_bytes * 2);
+    arguments.reserve(FIXED + columns.len() + 2, raw_bytes * 2);
     arguments.add(org)?;
-    arguments.add(adapter)?;
-    arguments.add(entity)?;
     arguments.add(generation.map_or(0, |generation| generation.0))?;
-    arguments.add(generation.is_some())?;
-    arguments.add(
-        records
-            .iter()
-            .map(|record| record.external_id.as_str())
-            .bind_iter(),
-    )?;
-    arguments.add(
-        records
-            .iter()
-            .map(|record| &record.content_hash.as_bytes()[..])
-            .bind_iter(),
-    )?;
+    let ids = records.iter().map(|record| record.external_id.as_str());
+    arguments.add(ids.bind_iter())?;
+    let hashes = records
+        .iter()
+        .map(|record| &record.content_hash.as_bytes()[..]);
+    arguments.add(hashes.bind_iter())?;
     arguments.add(records.iter().map(|record| record.raw.get()).bind_iter())?;
-    arguments.add(
-        records
-            .iter()
-            .map(|record| record.source_updated_at.map(Instant))
-            .bind_iter(),
-    )?;
+    let times = records
+        .iter()
+        .map(|record| record.source_updated_at.map(Instant));
+    add_array(&mut arguments, times)?;
     let parents = records
         .iter()
         .map(|record| record.parent_id.as_ref().map(|id| id.as_str()));
-    arguments.add(parents.bind_iter())?;
+    add_array(&mut arguments, parents)?;
     for (index, column) in columns.iter().enumerate() {
-        add_column(
-            &mut arguments,
-            column,
-            records.iter().map(|record| &record.values[index]),
-        )?;
+        let values = records.iter().map(|record| &record.values[index]);
+        add_column(&mut arguments, column, values)?;
+    }
+    if generation.is_some() {
+        arguments.add(adapter)?;
+        arguments.add(entity)?;
     }
     Ok(arguments)
 }
@@ -149,17 +171,16 @@ fn arguments(
 fn add_column<'r>(
     arguments: &mut PgArguments,
     column: &Column,
-    values: impl Iterator<Item = &'r Value>,
-) -> Result<(), sqlx::error::BoxDynError> {
+    values: impl Iterator<Item = &'r Value> + Clone,
+) -> Result<(), BoxDynError> {
     macro_rules! array {
         ($pattern:pat => $value:expr) => {
-            arguments.add(
-                values
-                    .map(|value| match value {
-                        $pattern => Some($value),
-                        _ => None,
-                    })
-                    .bind_iter(),
+            add_array(
+                arguments,
+                values.map(|value| match value {
+                    $pattern => Some($value),
+                    _ => None,
+                }),
             )
         };
     }
@@ -171,5 +192,20 @@ fn add_column<'r>(
         FieldType::Date => array!(Value::Date(date) => Day(*date)),
         FieldType::Timestamp => array!(Value::Timestamp(instant) => Instant(*instant)),
         FieldType::Json => array!(Value::Json(json) => json.get()),
+    }
+}
+
+/// An array of nulls is sent as an empty one.
+fn add_array<'r, T>(
+    arguments: &mut PgArguments,
+    values: impl Iterator<Item = Option<T>> + Clone,
+) -> Result<(), BoxDynError>
+where
+    T: Encode<'r, Postgres> + Type<Postgres> + PgHasArrayType + 'r,
+{
+    if values.clone().any(|value| value.is_some()) {
+        arguments.add(values.bind_iter())
+    } else {
+        arguments.add(iter::empty::<T>().bind_iter())
     }
 }

@@ -14,6 +14,7 @@ on_both!(
     a_change_without_a_newer_time_is_still_a_change,
     of_one_id_twice_in_a_page_the_newest_state_holds,
     every_type_comes_back_as_it_went_in,
+    values_that_a_whole_page_has_lost_are_gone_and_those_of_some_rows_stay,
     hostile_values_do_not_lose_their_row,
     organisations_with_the_same_ids_do_not_meet,
     what_no_database_can_hold_goes_to_quarantine_and_the_page_goes_on,
@@ -110,6 +111,33 @@ async fn every_type_comes_back_as_it_went_in(store: Store) {
         serde_json::from_str::<Value>(&column("raw").await).unwrap(),
         document
     );
+}
+
+async fn values_that_a_whole_page_has_lost_are_gone_and_those_of_some_rows_stay(store: Store) {
+    let note = |id: u32, extra: Value| {
+        let mut document = json!({ "id": id, "title": "t", "updated_at": "2024-01-01T00:00:00Z" });
+        let fields = document.as_object_mut().unwrap();
+        fields.extend(extra.as_object().unwrap().clone());
+        store.note(&document)
+    };
+    let full = json!({ "words": 3, "score": 0.5, "done": true, "due": "2024-02-29",
+        "extra": {"a": 1}, "author": "7" });
+    let page = [note(1, full.clone()), note(2, full), note(3, json!({}))];
+    assert_eq!(store.write(&page).await, counts(3, 0, 0));
+    let lost = [
+        note(1, json!({})),
+        note(2, json!({ "words": 4 })),
+        note(3, json!({ "words": 5 })),
+    ];
+    assert_eq!(store.write(&lost).await, counts(0, 3, 0));
+    let counted = store
+        .text(
+            "select cast(count(words) * 1000 + sum(words) * 10
+               + count(score) + count(done) + count(due) + count(extra) + count(author_id) as text)
+             from notes_note",
+        )
+        .await;
+    assert_eq!(counted.as_deref(), Some("2090"));
 }
 
 async fn hostile_values_do_not_lose_their_row(store: Store) {
