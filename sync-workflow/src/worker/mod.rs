@@ -213,7 +213,7 @@ impl WorkerBuilder {
         self
     }
 
-    /// How many runs are in memory at most; 2,048 if not set.
+    /// How many runs are in memory at most; 1,024 if not set.
     #[must_use]
     pub fn max_resident_runs(mut self, runs: usize) -> Self {
         self.settings.max_resident_runs = runs;

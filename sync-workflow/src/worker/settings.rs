@@ -29,7 +29,7 @@ impl Default for Settings {
         Self {
             queue: "default".into(),
             lease: Duration::from_secs(15),
-            max_resident_runs: 2_048,
+            max_resident_runs: 1_024,
             activity_slots: 256,
             evict_after: Duration::from_secs(1),
             poll_interval: Duration::from_secs(5),
