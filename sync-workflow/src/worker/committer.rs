@@ -209,12 +209,22 @@ async fn commit_one_by_one(
     let mut starts = batch.starts.into_iter().zip(waiting.starts);
     if is_single {
         tracing::error!(error = refusal as &dyn std::error::Error, node = %node.id, "commit_refused");
-        for (_, reply) in runs.by_ref() {
+        for (commit, reply) in runs.by_ref() {
+            // Nothing that it would have started takes the places kept for it.
+            for child in &commit.children {
+                node.unplace(child);
+            }
+            if let Transition::Close(close) = &commit.transition
+                && let Some(next) = &close.next
+            {
+                node.unplace(next);
+            }
             reply.send(Message::CommitRefused {
                 reason: chain(refusal),
             });
         }
-        for (_, reply) in starts.by_ref() {
+        for (run, reply) in starts.by_ref() {
+            node.unplace(&run);
             let _gone = reply.send(Err(Error::Refused(chain(refusal).into())));
         }
         return true;

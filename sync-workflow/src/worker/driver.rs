@@ -318,9 +318,7 @@ impl Driver {
             Message::Committed { outcome, rejected } => {
                 return self.committed(outcome, rejected).await;
             }
-            Message::CommitRefused { reason } => {
-                self.refused(reason);
-            }
+            Message::CommitRefused { reason } => return self.refused(&reason),
             Message::AttemptEnded { command, result } => self.attempt_ended(command, result),
             Message::Progress { command, details } => self.progressed(command, details),
             Message::StepReady {
@@ -618,12 +616,17 @@ impl Driver {
         Flow::Continue
     }
 
-    /// A commit that can never succeed: the run stops for a person, with what it had.
-    fn refused(&mut self, reason: String) {
-        self.in_flight = None;
+    /// A commit that can never succeed: the run stops for a person, with what it had. If even that
+    /// is refused, it leaves memory, and the next look at what this node owns tries again.
+    fn refused(&mut self, reason: &str) -> Flow {
+        let refused = self.in_flight.take();
+        if refused.is_some_and(|commit| commit.last.is_none() && commit.leaves == Leaves::Ends) {
+            return Flow::Stop;
+        }
         self.outbox = empty_commit(self.claimed.run);
         self.ending = None;
         self.park(format!("the journal refuses the run's records: {reason}"));
+        Flow::Continue
     }
 
     /// Tells the parent and the clients of this process that the run has ended.
