@@ -1,6 +1,7 @@
 //! Faults that tests arm: when they strike, what they do, how often.
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::entity::Entity;
 use crate::mutation::Mutation;
@@ -72,6 +73,8 @@ pub enum Effect {
         /// How long.
         milliseconds: u64,
     },
+    /// Keeps the request waiting until the fault is disarmed.
+    Hold,
     /// Closes the connection in the middle of the body.
     Cut,
     /// Answers with half of the body as if it were whole.
@@ -274,6 +277,13 @@ pub struct Armed {
 pub(crate) struct Faults {
     armed: Vec<Armed>,
     last_id: u64,
+    disarmed: watch::Sender<()>,
+}
+
+/// An effect that strikes a request, and the fault that it is of.
+pub(crate) struct Strike {
+    pub(crate) fault: u64,
+    pub(crate) effect: Effect,
 }
 
 impl Faults {
@@ -291,11 +301,22 @@ impl Faults {
     pub(crate) fn disarm(&mut self, id: u64) -> bool {
         let before = self.armed.len();
         self.armed.retain(|armed| armed.id != id);
+        self.disarmed.send_replace(());
         self.armed.len() < before
     }
 
     pub(crate) fn clear(&mut self) {
         self.armed.clear();
+        self.disarmed.send_replace(());
+    }
+
+    pub(crate) fn is_armed(&self, id: u64) -> bool {
+        self.armed.iter().any(|armed| armed.id == id)
+    }
+
+    /// Tells whenever faults were disarmed.
+    pub(crate) fn disarmed(&self) -> watch::Receiver<()> {
+        self.disarmed.subscribe()
     }
 
     pub(crate) fn list(&self) -> Vec<Armed> {
@@ -328,7 +349,7 @@ impl Faults {
     }
 
     /// The effects that strike this request, in the order in which they were armed.
-    pub(crate) fn strike(&mut self, target: &Target<'_>) -> Vec<Effect> {
+    pub(crate) fn strike(&mut self, target: &Target<'_>) -> Vec<Strike> {
         let matching = self
             .armed
             .iter_mut()
@@ -338,7 +359,7 @@ impl Faults {
 }
 
 impl Armed {
-    fn strike(&mut self) -> Option<Effect> {
+    fn strike(&mut self) -> Option<Strike> {
         self.matched += 1;
         let turn = self
             .matched
@@ -349,6 +370,9 @@ impl Armed {
             return None;
         }
         self.struck += 1;
-        Some(self.fault.effect.clone())
+        Some(Strike {
+            fault: self.id,
+            effect: self.fault.effect.clone(),
+        })
     }
 }

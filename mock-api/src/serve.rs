@@ -10,7 +10,7 @@ use axum::response::Response;
 use tokio::time::Instant;
 
 use crate::answer::Answer;
-use crate::fault::{Effect, Spelling, Target};
+use crate::fault::{Effect, Spelling, Strike, Target};
 use crate::limit::Standing;
 use crate::log::Request;
 use crate::mutation::Mutation;
@@ -101,7 +101,7 @@ async fn handle(server: &Server, asked: &Asked, route: Option<&Route>, token: &T
     if let Some(standing) = standing.filter(Standing::exceeded) {
         return refuse(server, &target, standing);
     }
-    let effects = server.faults().strike(&target);
+    let strikes = server.faults().strike(&target);
     let mut outgoing = Outgoing {
         standing,
         ..Outgoing::of(Answer::no_content())
@@ -109,8 +109,9 @@ async fn handle(server: &Server, asked: &Asked, route: Option<&Route>, token: &T
     let mut bend = Bend::default();
     let mut query = query;
     let mut instead = None;
-    for effect in effects {
+    for Strike { fault, effect } in strikes {
         match effect {
+            Effect::Hold => server.until_disarmed(fault).await,
             Effect::Delay { milliseconds } => {
                 tokio::time::sleep(Duration::from_millis(milliseconds)).await;
             }

@@ -92,6 +92,17 @@ impl Server {
             .expect("nothing panics while it holds the faults")
     }
 
+    /// Waits until a fault is disarmed. Dropping it stops the wait and nothing else.
+    pub(crate) async fn until_disarmed(&self, fault: u64) {
+        let mut disarmed = self.faults().disarmed();
+        loop {
+            let is_armed = self.faults().is_armed(fault);
+            if !is_armed || disarmed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     pub(crate) fn log(&self) -> MutexGuard<'_, Log> {
         self.log
             .lock()

@@ -105,6 +105,21 @@ async fn a_delayed_answer_runs_into_the_timeout_of_the_caller() {
 }
 
 #[tokio::test]
+async fn a_held_request_is_answered_once_the_fault_is_disarmed() {
+    let source = Source::of(30).await;
+    let held = source
+        .control()
+        .arm(Fault::new(Effect::Hold).entity(Entity::Person));
+    let answer = tokio::spawn(source.request(reqwest::Method::GET, PEOPLE).send());
+    while source.control().faults()[0].struck == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!answer.is_finished());
+    assert!(source.control().disarm(held));
+    assert_eq!(answer.await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test]
 async fn an_empty_page_hides_what_is_there() {
     let source = Source::of(100).await;
     source.control().arm(Fault::new(Effect::EmptyPage).once());

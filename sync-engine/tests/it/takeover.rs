@@ -50,9 +50,9 @@ impl Victim {
     }
 }
 
-/// Makes people slow, so that there is time to do something meanwhile.
-fn slow_people(control: &Control) {
-    control.arm(Fault::new(Effect::Delay { milliseconds: 40 }).entity(Entity::Person));
+/// Holds back every request for people after the first `pages`, until the fault is disarmed.
+fn hold_people_after(control: &Control, pages: u64) -> u64 {
+    control.arm(Fault::new(Effect::Hold).entity(Entity::Person).skip(pages))
 }
 
 async fn has_pages(engine: &SyncEngine, name: &str, pages: u64) -> bool {
@@ -73,7 +73,7 @@ fn asked_again(control: &Control) -> u64 {
 
 async fn a_successor_goes_on_without_fetching_finished_pages_again(database: Database) {
     let world = World::of(900, database).await;
-    slow_people(&world.control());
+    let held = hold_people_after(&world.control(), 6);
     let victim = Victim::start(&world).await;
     let started = victim
         .engine()
@@ -87,6 +87,7 @@ async fn a_successor_goes_on_without_fetching_finished_pages_again(database: Dat
     .await;
     drop(started);
     victim.kill();
+    world.control().disarm(held);
 
     let successor = world
         .builder()
@@ -117,7 +118,7 @@ async fn a_successor_goes_on_without_fetching_finished_pages_again(database: Dat
 
 async fn a_sync_that_is_shut_down_goes_on_in_the_next_process(database: Database) {
     let world = World::of(700, database).await;
-    slow_people(&world.control());
+    let held = hold_people_after(&world.control(), 5);
     let first = world
         .builder()
         .records_per_step(100)
@@ -130,7 +131,11 @@ async fn a_sync_that_is_shut_down_goes_on_in_the_next_process(database: Database
         .await
         .unwrap();
     eventually("some people are written", || has_pages(&first, "Person", 3)).await;
-    first.shutdown().await;
+    // The step under way gets its page, ends, and is the last one of this process.
+    let release = async {
+        world.control().disarm(held);
+    };
+    tokio::join!(first.shutdown(), release);
     let second = world.engine().await;
     let report = run(&second, SyncType::Full).await;
     assert_eq!(report.status, SyncStatus::Succeeded, "{report:#?}");
