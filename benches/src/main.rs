@@ -13,6 +13,7 @@
 //! | `report` | figures, goals, and how they are printed |
 
 mod bare;
+mod cpu;
 mod jobs;
 mod process;
 mod report;

@@ -58,6 +58,14 @@ impl Server {
     }
 }
 
+/// The process that a server of its own runs as.
+pub(crate) fn server_pid(server: &Server) -> Option<u32> {
+    match server {
+        Server::Own(cluster) => cluster.pid(),
+        Server::Postgres(_) | Server::Sqlite(_) => None,
+    }
+}
+
 /// One database.
 pub(crate) enum Storage {
     Postgres(Box<Database>),

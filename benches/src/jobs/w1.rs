@@ -8,6 +8,7 @@ use sync_workflow::{Client, Context, Failure, Worker};
 use super::{Plan, trivial};
 use crate::{
     bare::Bare,
+    cpu::{self, CpuTime},
     report::{Figure, Goal, Report, Target, ratios},
 };
 
@@ -33,12 +34,15 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Report> {
         waves: plan.scaled(20, 1),
     };
     let (mut engine, mut bare, mut batches) = (Vec::new(), Vec::new(), Vec::new());
+    let mut used = Vec::new();
     for _ in 0..plan.rounds {
         let storage = plan.server.database()?;
         let (rate, steps_per_batch) = bare_rate(storage.url(), size).await?;
         bare.push(rate);
         batches.push(steps_per_batch);
-        engine.push(engine_rate(storage.url(), size).await?);
+        let (rate, cpu) = engine_rate(plan, storage.url(), size).await?;
+        engine.push(rate);
+        used.push(cpu);
     }
     let shares = Figure::of("engine / bare", "", &ratios(&engine, &bare));
     let rate = Figure::of("engine", "steps/s", &engine);
@@ -46,12 +50,20 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Report> {
         Goal::new("engine, steps/s", Target::AtLeast(50_000.0), rate.median()),
         Goal::new("engine / bare", Target::AtLeast(0.4), shares.median()),
     ];
-    let figures = vec![
+    let mut figures = vec![
         rate,
         Figure::of("bare group commit", "steps/s", &bare),
         Figure::of("bare group commit", "steps per commit", &batches),
         shares,
     ];
+    figures.extend(cpu::figures(
+        [
+            "processor time a step, program",
+            "processor time a step, PostgreSQL",
+        ],
+        &used,
+        size.steps(),
+    ));
     Ok(Report {
         job: "w1: 500 workflows at once of 10 sequential activities",
         database: plan.server.name(),
@@ -74,20 +86,22 @@ async fn bare_rate(url: &str, size: Size) -> anyhow::Result<(f64, f64)> {
     Ok((size.steps() / seconds, size.steps() / batches))
 }
 
-async fn engine_rate(url: &str, size: Size) -> anyhow::Result<f64> {
+async fn engine_rate(plan: &Plan, url: &str, size: Size) -> anyhow::Result<(f64, CpuTime)> {
     let worker = Worker::builder()
         .workflow(ten_steps)
         .activity(trivial)
         .start(url)
         .await?;
     wave(&worker.client(), 0, size).await?;
+    let before = CpuTime::now(&plan.server)?;
     let started = Instant::now();
     for number in 1..=size.waves {
         wave(&worker.client(), number, size).await?;
     }
     let seconds = started.elapsed().as_secs_f64();
+    let used = CpuTime::now(&plan.server)?.since(before);
     worker.shutdown().await;
-    Ok(size.steps() / seconds)
+    Ok((size.steps() / seconds, used))
 }
 
 /// Starts all workflows at once and awaits their results.

@@ -7,6 +7,7 @@ use sync_workflow::{Context, Failure, Worker};
 use super::{Plan, trivial};
 use crate::{
     bare::Bare,
+    cpu::{self, CpuTime},
     report::{Figure, Goal, Report, Target, percentile, ratios},
 };
 
@@ -15,7 +16,7 @@ const WARM_UP: u32 = 50;
 
 pub(super) async fn run(plan: &Plan) -> anyhow::Result<Report> {
     let count = plan.scaled(1_000, 10);
-    let (mut p50, mut p99, mut bare) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut p50, mut p99, mut bare, mut used) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..plan.rounds {
         let storage = plan.server.database()?;
         let mut loop_alone = Bare::create(storage.url()).await?;
@@ -24,7 +25,9 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Report> {
             &milliseconds(&loop_alone.lone_appends(count).await?),
             0.5,
         ));
+        let before = CpuTime::now(&plan.server)?;
         let times = milliseconds(&engine_times(storage.url(), count).await?);
+        used.push(CpuTime::now(&plan.server)?.since(before));
         p50.push(percentile(&times, 0.5));
         p99.push(percentile(&times, 0.99));
     }
@@ -34,12 +37,20 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Report> {
         Target::AtMost(3.0),
         shares.median(),
     )];
-    let figures = vec![
+    let mut figures = vec![
         Figure::of("engine, start to result, p50", "ms", &p50),
         Figure::of("engine, start to result, p99", "ms", &p99),
         Figure::of("bare single-row commit, p50", "ms", &bare),
         shares,
     ];
+    figures.extend(cpu::figures(
+        [
+            "processor time a workflow, program",
+            "processor time a workflow, PostgreSQL",
+        ],
+        &used,
+        f64::from(WARM_UP + count),
+    ));
     Ok(Report {
         job: "w2: one workflow of one activity at a time",
         database: plan.server.name(),

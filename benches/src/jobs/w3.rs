@@ -7,17 +7,20 @@ use sync_workflow::{Client, Context, Failure, Worker};
 use super::{Plan, trivial};
 use crate::{
     bare::Bare,
+    cpu::{self, CpuTime},
     report::{Figure, Goal, Report, Target, ratios},
 };
 
 pub(super) async fn run(plan: &Plan) -> anyhow::Result<Report> {
     let children = plan.scaled(1_000, 10);
     let families = plan.scaled(10, 1);
-    let (mut engine, mut bare) = (Vec::new(), Vec::new());
+    let (mut engine, mut bare, mut used) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..plan.rounds {
         let storage = plan.server.database()?;
         bare.push(bare_rate(storage.url(), children, families).await?);
-        engine.push(engine_rate(storage.url(), children, families).await?);
+        let (rate, cpu) = engine_rate(plan, storage.url(), children, families).await?;
+        engine.push(rate);
+        used.push(cpu);
     }
     let rate = Figure::of("engine", "children/s", &engine);
     let goals = vec![Goal::new(
@@ -25,11 +28,19 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Report> {
         Target::AtLeast(10_000.0),
         rate.median(),
     )];
-    let figures = vec![
+    let mut figures = vec![
         rate,
         Figure::of("bare group commit, two rows a child", "children/s", &bare),
         Figure::of("engine / bare", "", &ratios(&engine, &bare)),
     ];
+    figures.extend(cpu::figures(
+        [
+            "processor time a child, program",
+            "processor time a child, PostgreSQL",
+        ],
+        &used,
+        f64::from(children) * f64::from(families),
+    ));
     Ok(Report {
         job: "w3: 1,000 children of one activity, started and awaited by one parent",
         database: plan.server.name(),
@@ -51,7 +62,12 @@ async fn bare_rate(url: &str, children: u32, families: u32) -> anyhow::Result<f6
     Ok(f64::from(children) * f64::from(families) / seconds)
 }
 
-async fn engine_rate(url: &str, children: u32, families: u32) -> anyhow::Result<f64> {
+async fn engine_rate(
+    plan: &Plan,
+    url: &str,
+    children: u32,
+    families: u32,
+) -> anyhow::Result<(f64, CpuTime)> {
     let worker = Worker::builder()
         .workflow(parent)
         .workflow(child)
@@ -59,13 +75,15 @@ async fn engine_rate(url: &str, children: u32, families: u32) -> anyhow::Result<
         .start(url)
         .await?;
     family(&worker.client(), 0, children).await?;
+    let before = CpuTime::now(&plan.server)?;
     let started = Instant::now();
     for number in 1..=families {
         family(&worker.client(), number, children).await?;
     }
     let seconds = started.elapsed().as_secs_f64();
+    let used = CpuTime::now(&plan.server)?.since(before);
     worker.shutdown().await;
-    Ok(f64::from(children) * f64::from(families) / seconds)
+    Ok((f64::from(children) * f64::from(families) / seconds, used))
 }
 
 async fn family(client: &Client, number: u32, children: u32) -> anyhow::Result<()> {
