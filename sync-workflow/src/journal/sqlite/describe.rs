@@ -16,6 +16,12 @@ use crate::{
 const INFO: &str = "SELECT run, workflow_id, workflow, queue, status, node, parent_run, created_at, closed_at, wake_at,
     claims, cancel_requested, parked_reason FROM sync_workflow_runs WHERE true";
 
+/// The end of a run, if it has ended.
+pub(super) async fn end(connection: &mut SqliteConnection, run: RunId) -> Result<Option<Closed>> {
+    let outcomes = outcomes(connection, &[run]).await?;
+    Ok(outcomes.into_iter().find_map(|outcome| outcome.closed))
+}
+
 pub(super) async fn info(connection: &mut SqliteConnection, run: RunId) -> Result<Option<RunInfo>> {
     let mut query = QueryBuilder::<Sqlite>::new(INFO);
     query.push(" AND run = ").push_bind(run.as_uuid());

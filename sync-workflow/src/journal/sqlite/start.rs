@@ -40,6 +40,19 @@ impl Occupant {
 /// A run to insert, with its place among the runs of its workflow id.
 type Admitted<'a> = (&'a NewRun, i64);
 
+/// Starts one run that no node holds.
+pub(super) async fn start_one(
+    connection: &mut SqliteConnection,
+    run: &NewRun,
+    now: Micros,
+) -> Result<StartOutcome> {
+    let outcomes = start(connection, &[run], None, now).await?;
+    Ok(outcomes
+        .into_iter()
+        .next()
+        .expect("one start has one outcome"))
+}
+
 /// Starts those runs whose workflow id admits them, in order. Only a node can hold a run from its
 /// birth.
 pub(super) async fn start(

@@ -1,0 +1,204 @@
+//! What a journal answers to an operation.
+
+use jiff::Timestamp;
+
+use super::{
+    super::world::{
+        appending, attempt, closing_with, continuing, going_on, record, request, signal, successor,
+        suspending,
+    },
+    HOUR, length,
+    operation::{End, Operation, Part},
+    script::far_ahead,
+};
+use crate::{
+    id::{CommandId, RunId},
+    journal::{
+        Batch, BatchOutcome, ClaimRequest, Close, Closed, Journal, NewRun, Result, RunCommit,
+        RunSelector, StartOutcome, TransactionCommit, Transition, WakeAt,
+    },
+    record::RecordKind,
+    status::RunStatus,
+};
+
+/// Applies an operation and tells the answer, without times.
+pub(super) async fn apply(journal: &dyn Journal, operation: &Operation) -> String {
+    match answer(journal, operation).await {
+        Ok(answer) => answer,
+        Err(error) => format!("error: {error}"),
+    }
+}
+
+async fn answer(journal: &dyn Journal, operation: &Operation) -> Result<String> {
+    Ok(match operation {
+        Operation::Start(new) => format!("{:?}", journal.start(new).await?),
+        Operation::Commit(node, parts, starts) => {
+            let mut runs = Vec::with_capacity(parts.len());
+            for part in parts {
+                runs.push(commit_of(journal, part).await?);
+            }
+            tell(
+                journal
+                    .commit(
+                        *node,
+                        &Batch {
+                            runs,
+                            starts: starts.clone(),
+                        },
+                    )
+                    .await?,
+            )
+        }
+        Operation::Step(node, run) => {
+            let position = length(journal, *run).await?;
+            let record = record(position, RecordKind::TransactionCompleted);
+            let commit = TransactionCommit {
+                node: *node,
+                run: *run,
+                record,
+                settled_attempt: Some(CommandId(position % 4)),
+            };
+            format!(
+                "{:?}",
+                journal.commit_step(journal.begin().await?, &commit).await?
+            )
+        }
+        Operation::Claim(node, limit) => {
+            let claim = journal
+                .claim(*node, &ClaimRequest { ..request(*limit) })
+                .await?;
+            let mut runs: Vec<_> = claim
+                .runs
+                .into_iter()
+                .map(|claimed| format!("{claimed:?}"))
+                .collect();
+            runs.sort_unstable();
+            format!("{runs:?}, next {}", claim.next_wake.is_some())
+        }
+        Operation::Owned(node) => {
+            let mut runs: Vec<_> = journal
+                .owned(*node)
+                .await?
+                .iter()
+                .map(|claimed| format!("{claimed:?}"))
+                .collect();
+            runs.sort_unstable();
+            format!("{runs:?}")
+        }
+        Operation::Enlist(node, lease) => {
+            journal.enlist(*node, *lease).await.map(|_| String::new())?
+        }
+        Operation::Renew(node) => format!(
+            "{:?}",
+            journal.renew(*node, HOUR).await?.next_expiry.is_some()
+        ),
+        Operation::Reap => {
+            let mut dead = journal.reap(10).await?;
+            dead.sort_unstable();
+            format!("{dead:?}")
+        }
+        Operation::Retire(node) => format!("{:?}", journal.retire(*node).await?),
+        Operation::Signal(to, id) => {
+            format!("{:?}", journal.signal(&signal(to.clone(), id)).await?)
+        }
+        Operation::Cancel(run) => format!("{:?}", journal.request_cancel(run).await?),
+        Operation::Terminate(run) => {
+            format!(
+                "{:?}",
+                journal
+                    .terminate(run, &record(0, RecordKind::Terminated))
+                    .await?
+            )
+        }
+        Operation::Unpark(run) => format!("{:?}", journal.unpark(run).await?),
+        Operation::Outcome(run) => tell_closed(journal.outcome(*run).await?),
+    })
+}
+
+async fn commit_of(journal: &dyn Journal, part: &Part) -> Result<RunCommit> {
+    let run = part.run;
+    let inbox = journal.inbox(run, &[], 100).await?;
+    let first = length(journal, run)
+        .await?
+        .saturating_sub(u32::from(part.stale));
+    let mut commit = appending(run, first..first + part.records);
+    let last = first + part.records;
+    let ended = match &part.end {
+        End::Continue => going_on(run),
+        End::Suspend { asleep, stale } => {
+            let wake_at = if *asleep {
+                WakeAt::Time(far_ahead())
+            } else {
+                WakeAt::Arrival
+            };
+            suspending(run, inbox.count - i64::from(*stale), wake_at)
+        }
+        End::Release => RunCommit {
+            transition: Transition::Release,
+            ..going_on(run)
+        },
+        End::Park => RunCommit {
+            transition: Transition::Park {
+                reason: "a reason".into(),
+            },
+            ..going_on(run)
+        },
+        End::Close(status, kind) => {
+            let close = Close {
+                status: *status,
+                next: None,
+                has_open_children: true,
+            };
+            closing_with(run, record(last, *kind), close)
+        }
+        End::ContinueAsNew(next) => match journal.describe(&RunSelector::Run(run)).await? {
+            Some(info) => {
+                let next = NewRun {
+                    run: RunId::from_uuid(*next),
+                    ..successor(info.workflow_id.as_str(), run)
+                };
+                continuing(run, last, next)
+            }
+            None => going_on(run),
+        },
+    };
+    commit.records.extend(ended.records);
+    commit.transition = ended.transition;
+    commit.consumed_signals = inbox
+        .signals
+        .iter()
+        .take(part.consume)
+        .map(|signal| signal.sequence)
+        .collect();
+    commit.attempts = part
+        .attempts
+        .iter()
+        .map(|command| attempt(*command, last, Timestamp::UNIX_EPOCH))
+        .collect();
+    commit.settled_attempts = part
+        .settled
+        .iter()
+        .map(|command| CommandId(*command))
+        .collect();
+    commit.children = part.children.clone();
+    Ok(commit)
+}
+
+fn tell(mut outcome: BatchOutcome) -> String {
+    outcome.woken.sort_unstable_by_key(|woken| woken.run);
+    outcome.awaited.sort_unstable();
+    outcome.rejected_children.sort_unstable();
+    for start in &mut outcome.starts {
+        // Whether a run that gives up its place in this very batch is told as it was or as it is.
+        if let StartOutcome::Existing { status, .. } = start
+            && !status.is_closed()
+        {
+            *status = RunStatus::Pending;
+        }
+    }
+    format!("{outcome:?}")
+}
+
+fn tell_closed(closed: Option<Closed>) -> String {
+    format!("{closed:?}")
+}

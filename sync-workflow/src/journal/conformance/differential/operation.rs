@@ -1,0 +1,58 @@
+//! The operations of a script.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::{
+    id::{NodeId, RunId},
+    journal::{NewRun, RunSelector},
+    record::RecordKind,
+    status::RunStatus,
+};
+
+#[derive(Debug)]
+pub(super) enum Operation {
+    Start(NewRun),
+    Commit(NodeId, Vec<Part>, Vec<NewRun>),
+    Step(NodeId, RunId),
+    Claim(NodeId, u32),
+    Owned(NodeId),
+    Enlist(NodeId, Duration),
+    Renew(NodeId),
+    Reap,
+    Retire(NodeId),
+    Signal(RunSelector, String),
+    Cancel(RunSelector),
+    Terminate(RunSelector),
+    Unpark(RunSelector),
+    Outcome(RunId),
+}
+
+/// What one run commits. Positions and inbox counts are read from the journal when it is applied.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) run: RunId,
+    pub(super) records: u32,
+    /// Whether the records claim a position that is taken.
+    pub(super) stale: bool,
+    pub(super) consume: usize,
+    pub(super) attempts: Vec<u32>,
+    pub(super) settled: Vec<u32>,
+    pub(super) children: Vec<NewRun>,
+    pub(super) end: End,
+}
+
+#[derive(Debug)]
+pub(super) enum End {
+    Continue,
+    /// Suspend against the present inbox count, or against one that is gone.
+    Suspend {
+        asleep: bool,
+        stale: bool,
+    },
+    Release,
+    Park,
+    Close(RunStatus, RecordKind),
+    ContinueAsNew(Uuid),
+}

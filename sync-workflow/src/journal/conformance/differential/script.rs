@@ -1,0 +1,241 @@
+//! Random operations.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use fastrand::Rng;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{
+    super::world::{child_of, new_run, workflow_id},
+    HOUR, NODES, node_id,
+    operation::{End, Operation, Part},
+};
+use crate::{
+    id::{NodeId, RunId},
+    journal::{IdReuse, NewRun, ParentCloses, Placement, RunSelector},
+    record::RecordKind,
+    status::RunStatus,
+};
+
+/// Workflow ids, few enough to collide.
+const IDS: u8 = 12;
+
+/// A random series of operations.
+pub(super) struct Script {
+    random: Rng,
+    /// Every id that was ever proposed.
+    runs: Vec<RunId>,
+    signals: u32,
+    /// The runs that are open, and who holds them: what most operations are about.
+    open: Vec<(RunId, Option<NodeId>)>,
+}
+
+impl Script {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            random: Rng::with_seed(seed),
+            runs: Vec::new(),
+            signals: 0,
+            open: Vec::new(),
+        }
+    }
+
+    /// Every id that was ever proposed.
+    pub(super) fn runs(&self) -> &[RunId] {
+        &self.runs
+    }
+
+    /// These runs are open now, each with the node that holds it.
+    pub(super) fn is_open(&mut self, runs: Vec<(RunId, Option<NodeId>)>) {
+        self.open = runs;
+    }
+
+    pub(super) fn operation(&mut self) -> Operation {
+        match self.random.u8(0..100) {
+            0..14 => Operation::Start(self.new_run()),
+            14..50 => self.commit(),
+            50..55 => Operation::Step(self.node(), self.run()),
+            55..67 => Operation::Claim(self.node(), 1_000),
+            67..70 => Operation::Owned(self.node()),
+            70..74 => {
+                let lease = if self.random.u8(0..4) == 0 {
+                    Duration::ZERO
+                } else {
+                    HOUR
+                };
+                Operation::Enlist(self.node(), lease)
+            }
+            74..75 => Operation::Renew(self.node()),
+            75..78 => Operation::Reap,
+            78..79 => Operation::Retire(self.node()),
+            79..86 => {
+                self.signals += 1;
+                let number = self
+                    .random
+                    .u32(self.signals.saturating_sub(6)..=self.signals);
+                Operation::Signal(self.selector(), format!("signal {number}"))
+            }
+            86..89 => Operation::Cancel(self.selector()),
+            89..90 => Operation::Terminate(self.selector()),
+            90..92 => Operation::Unpark(self.selector()),
+            _ => Operation::Outcome(self.run()),
+        }
+    }
+
+    fn commit(&mut self) -> Operation {
+        let node = self.node();
+        let held: Vec<_> = self
+            .open
+            .iter()
+            .filter(|(_, holder)| *holder == Some(node))
+            .map(|(run, _)| *run)
+            .collect();
+        let mut runs: Vec<_> = (0..self.random.usize(1..6))
+            .map(|_| match self.random.u8(0..5) {
+                0 => self.run(),
+                _ => self
+                    .random
+                    .choice(held.iter().copied())
+                    .unwrap_or_else(|| self.run()),
+            })
+            .collect();
+        runs.sort_unstable();
+        runs.dedup();
+        let parts = runs.into_iter().map(|run| self.part(run)).collect();
+        let starts = (0..self.random.usize(0..2))
+            .map(|_| self.new_run())
+            .collect();
+        Operation::Commit(node, parts, starts)
+    }
+
+    fn part(&mut self, run: RunId) -> Part {
+        let some = |random: &mut Rng| {
+            (0..random.usize(0..3))
+                .map(|_| random.u32(0..4))
+                .collect::<Vec<_>>()
+        };
+        let mut attempts = some(&mut self.random);
+        attempts.sort_unstable();
+        attempts.dedup();
+        let settled = some(&mut self.random)
+            .into_iter()
+            .filter(|command| !attempts.contains(command))
+            .collect();
+        let children = if self.random.u8(0..3) == 0 {
+            vec![self.child(run)]
+        } else {
+            Vec::new()
+        };
+        Part {
+            run,
+            records: self.random.u32(0..3),
+            stale: self.random.u8(0..12) == 0,
+            consume: self.random.usize(0..3),
+            attempts,
+            settled,
+            children,
+            end: self.end(),
+        }
+    }
+
+    fn end(&mut self) -> End {
+        match self.random.u8(0..20) {
+            0..9 => End::Continue,
+            9..13 => End::Suspend {
+                asleep: self.random.bool(),
+                stale: self.random.u8(0..4) == 0,
+            },
+            13 => End::Release,
+            14 => End::Park,
+            15 | 16 => End::Close(RunStatus::Completed, RecordKind::Completed),
+            17 => End::Close(RunStatus::Failed, RecordKind::Failed),
+            18 => End::Close(RunStatus::Cancelled, RecordKind::Cancelled),
+            _ => {
+                let next = self.fresh();
+                End::ContinueAsNew(next.as_uuid())
+            }
+        }
+    }
+
+    fn new_run(&mut self) -> NewRun {
+        let run = self.fresh();
+        let now = Timestamp::UNIX_EPOCH;
+        let placement = match self.random.u8(0..4) {
+            0 | 1 => Placement::Here,
+            2 => Placement::Anywhere,
+            _ if self.random.bool() => Placement::NotBefore(now),
+            _ => Placement::NotBefore(far_ahead()),
+        };
+        let reuse = match self.random.u8(0..3) {
+            0 => IdReuse::ReturnExisting,
+            1 => IdReuse::StartNew,
+            _ => IdReuse::StartNewUnlessCompleted,
+        };
+        let input = Bytes::from(vec![self.random.u8(..); self.random.usize(0..20)]);
+        NewRun {
+            run,
+            chain: run,
+            placement,
+            reuse,
+            input,
+            ..new_run(&self.id())
+        }
+    }
+
+    fn child(&mut self, parent: RunId) -> NewRun {
+        let on_close = if self.random.bool() {
+            ParentCloses::Cancel
+        } else {
+            ParentCloses::Abandon
+        };
+        let mut child = NewRun {
+            parent: child_of(parent, on_close, "any").parent,
+            ..self.new_run()
+        };
+        if self.random.bool() {
+            child.workflow_id = workflow_id(&format!("child {}", child.run));
+        }
+        child
+    }
+
+    fn fresh(&mut self) -> RunId {
+        let run = RunId::from_uuid(Uuid::from_u128(self.runs.len() as u128 + 1));
+        self.runs.push(run);
+        run
+    }
+
+    /// An open run, or any that was ever proposed.
+    fn run(&mut self) -> RunId {
+        let open = self.open.iter().map(|(run, _)| *run);
+        let chosen = if self.random.u8(0..4) == 0 {
+            None
+        } else {
+            self.random.choice(open)
+        };
+        chosen
+            .or_else(|| self.random.choice(self.runs.iter().copied()))
+            .unwrap_or_else(|| RunId::from_uuid(Uuid::nil()))
+    }
+
+    fn selector(&mut self) -> RunSelector {
+        if self.random.bool() {
+            RunSelector::Run(self.run())
+        } else {
+            RunSelector::Latest(workflow_id(&self.id()))
+        }
+    }
+
+    fn id(&mut self) -> String {
+        format!("workflow {}", self.random.u8(0..IDS))
+    }
+
+    fn node(&mut self) -> NodeId {
+        node_id(self.random.u128(0..NODES))
+    }
+}
+
+pub(super) fn far_ahead() -> Timestamp {
+    Timestamp::from_second(32_000_000_000).expect("it is in the calendar")
+}

@@ -1,0 +1,406 @@
+//! What the journal does, method by method.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use sqlx::{Sqlite, SqliteConnection, Transaction};
+use tokio::sync::OwnedMutexGuard;
+
+use super::{
+    attempt, claim, commit, describe,
+    file::{self, File},
+    node, operator, record, run, signal, start,
+    value::{Micros, micros, timestamp},
+};
+use crate::{
+    id::{NodeId, Position, RunId},
+    journal::{
+        Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Error, Hint, History,
+        HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page, Renewal, Result,
+        RunFilter, RunInfo, RunSelector, SignalOutcome, StartOutcome, StepTransaction,
+        TransactionCommit, WokenRun,
+        memory::{bounds, deliver::final_status, foreign, lease_end},
+    },
+    record::Record,
+};
+
+/// A journal in a SQLite file.
+///
+/// Clones share the file's connections. Journals on the same file within one process wake each other
+/// at once; processes see each other's commits within a tenth of a second.
+///
+/// ```
+/// use sync_workflow::journal::{Journal, RunFilter, sqlite::SqliteJournal};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> anyhow::Result<()> {
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("journal.db");
+/// let journal = SqliteJournal::connect(&format!("sqlite:{}", path.display())).await?;
+/// assert!(journal.list(&RunFilter::default()).await?.items.is_empty());
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct SqliteJournal {
+    file: Arc<File>,
+}
+
+impl fmt::Debug for SqliteJournal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteJournal").finish_non_exhaustive()
+    }
+}
+
+impl SqliteJournal {
+    /// Opens the journal in a file, which is created if it is missing, and brings its schema up to
+    /// date.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidUrl`] when the URL names no file; [`Error::Refused`] when the file cannot be
+    /// opened; [`Error::NewerSchema`] when a newer version of this crate migrated it.
+    pub async fn connect(url: &str) -> Result<Self> {
+        Self::connect_with_clock(url, Timestamp::now).await
+    }
+
+    /// As [`Self::connect`], on a clock of the caller's, so that a test decides what time it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::connect`].
+    pub async fn connect_with_clock(
+        url: &str,
+        clock: impl Fn() -> Timestamp + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let file = File::open(url, Arc::new(clock)).await?;
+        Ok(Self {
+            file: Arc::new(file),
+        })
+    }
+
+    /// Runs one transaction in a task of its own, which goes on when the caller is dropped: a
+    /// connection is never left in the middle of it.
+    async fn write<T, F>(&self, unit: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection, Micros) -> BoxFuture<'c, Result<T>>
+            + Send
+            + 'static,
+    {
+        let file = Arc::clone(&self.file);
+        detached(async move {
+            let (mut transaction, turn) = file.write().await?;
+            let written = unit(&mut transaction, file.now()).await?;
+            file::commit(transaction, turn).await?;
+            Ok(written)
+        })
+        .await
+    }
+}
+
+/// The end of a lease that begins now.
+fn until(now: Micros, lease: Duration) -> Micros {
+    micros(lease_end(timestamp(now), lease))
+}
+
+/// Runs a unit of work in a task of its own.
+async fn detached<T: Send + 'static>(
+    unit: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    match tokio::spawn(unit).await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => Err(Error::Unavailable(Box::new(error))),
+    }
+}
+
+#[async_trait]
+impl Journal for SqliteJournal {
+    async fn separate(&self) -> Result<Option<Arc<dyn Journal>>> {
+        let file = self.file.separate().await?;
+        Ok(Some(Arc::new(Self {
+            file: Arc::new(file),
+        })))
+    }
+
+    async fn enlist(&self, node: NodeId, lease: Duration) -> Result<Timestamp> {
+        self.write(move |connection, now| {
+            Box::pin(async move {
+                node::enlist(connection, node, until(now, lease)).await?;
+                Ok(timestamp(now))
+            })
+        })
+        .await
+    }
+
+    async fn renew(&self, node: NodeId, lease: Duration) -> Result<Renewal> {
+        self.write(move |connection, now| {
+            Box::pin(node::renew(connection, node, until(now, lease), now))
+        })
+        .await
+    }
+
+    async fn reap(&self, limit: u32) -> Result<Vec<NodeId>> {
+        let mut reader = self.file.read().await?;
+        if node::expired(&mut reader, 1, self.file.now())
+            .await?
+            .is_empty()
+        {
+            return Ok(Vec::new());
+        }
+        drop(reader);
+        self.write(move |connection, now| {
+            Box::pin(async move {
+                let dead = node::expired(connection, limit, now).await?;
+                for node in &dead {
+                    node::bury(connection, *node, now).await?;
+                }
+                Ok(dead)
+            })
+        })
+        .await
+    }
+
+    async fn retire(&self, node: NodeId) -> Result<()> {
+        self.write(move |connection, now| Box::pin(node::retire(connection, node, now)))
+            .await
+    }
+
+    async fn commit(&self, node: NodeId, batch: &Batch) -> Result<BatchOutcome> {
+        bounds::check_batch(batch)?;
+        let batch = batch.clone();
+        self.write(move |connection, now| {
+            Box::pin(async move { commit::commit(connection, node, &batch, now).await })
+        })
+        .await
+    }
+
+    async fn was_committed(&self, node: NodeId, batch: &Batch) -> Result<Option<bool>> {
+        let batch = batch.clone();
+        // The turn to write comes when the transaction in doubt has ended.
+        self.write(move |connection, _| {
+            Box::pin(async move { commit::was_committed(connection, node, &batch).await })
+        })
+        .await
+    }
+
+    async fn claim(&self, node: NodeId, request: &ClaimRequest) -> Result<Claim> {
+        let mut reader = self.file.read().await?;
+        node::check(&mut reader, node).await?;
+        let now = self.file.now();
+        let single = ClaimRequest {
+            limit: request.limit.min(1),
+            ..request.clone()
+        };
+        if claim::ready(&mut reader, &single, now).await?.is_empty() {
+            return claim::answer(&mut reader, request, Vec::new(), now).await;
+        }
+        drop(reader);
+        let request = request.clone();
+        self.write(move |connection, now| {
+            Box::pin(async move {
+                node::check(connection, node).await?;
+                let ready = claim::ready(connection, &request, now).await?;
+                claim::take(connection, node, &ready).await?;
+                let runs = ready.into_iter().map(|(run, _)| run).collect();
+                claim::answer(connection, &request, runs, now).await
+            })
+        })
+        .await
+    }
+
+    async fn owned(&self, node: NodeId) -> Result<Vec<ClaimedRun>> {
+        claim::owned(&mut *self.file.read().await?, node).await
+    }
+
+    async fn load(&self, run: RunId, from: Position, limit: u32) -> Result<History> {
+        let mut reader = self.file.read().await?;
+        let page = record::page(&mut reader, run, from, limit).await?;
+        let attempts = if from == Position(0) {
+            attempt::of_run(&mut reader, run).await?
+        } else {
+            Vec::new()
+        };
+        Ok(History {
+            records: page.into_iter().map(|entry| entry.record).collect(),
+            attempts,
+        })
+    }
+
+    async fn inbox(&self, run: RunId, children: &[RunId], limit: u32) -> Result<Inbox> {
+        let mut reader = self.file.read().await?;
+        // The count is read first: what arrives later makes a suspension against it fail.
+        let Some(found) = run::select(&mut reader, &RunSelector::Run(run)).await? else {
+            return Ok(Inbox::default());
+        };
+        Ok(Inbox {
+            count: found.inbox,
+            cancel_requested: found.cancel_requested,
+            signals: signal::waiting(&mut reader, found.chain, limit).await?,
+            children: describe::outcomes(&mut reader, children).await?,
+        })
+    }
+
+    async fn begin(&self) -> Result<OpenTransaction> {
+        let file = Arc::clone(&self.file);
+        let (transaction, turn) = detached(async move { file.write().await }).await?;
+        Ok(OpenTransaction::Sqlite(transaction, turn))
+    }
+
+    async fn commit_step(
+        &self,
+        transaction: OpenTransaction,
+        commit: &TransactionCommit,
+    ) -> Result<()> {
+        bounds::check_record(&commit.record)?;
+        let (transaction, turn) = own(transaction)?;
+        let file = Arc::clone(&self.file);
+        let commit = commit.clone();
+        detached(async move {
+            let mut transaction = transaction;
+            commit::step(&mut transaction, &commit, file.now()).await?;
+            file::commit(transaction, turn).await
+        })
+        .await
+    }
+
+    async fn start(&self, run: &NewRun) -> Result<StartOutcome> {
+        bounds::check_new_run(run)?;
+        let run = run.clone();
+        self.write(move |connection, now| {
+            Box::pin(async move { start::start_one(connection, &run, now).await })
+        })
+        .await
+    }
+
+    async fn start_in(
+        &self,
+        transaction: StepTransaction<'_>,
+        run: &NewRun,
+    ) -> Result<StartOutcome> {
+        bounds::check_new_run(run)?;
+        start::start_one(lent(transaction)?, run, self.file.now()).await
+    }
+
+    async fn signal(&self, signal: &NewSignal) -> Result<SignalOutcome> {
+        bounds::check_signal(signal)?;
+        let signal = signal.clone();
+        self.write(move |connection, now| {
+            Box::pin(async move { signal::deliver(connection, &signal, now).await })
+        })
+        .await
+    }
+
+    async fn signal_in(
+        &self,
+        transaction: StepTransaction<'_>,
+        signal: &NewSignal,
+    ) -> Result<SignalOutcome> {
+        bounds::check_signal(signal)?;
+        signal::deliver(lent(transaction)?, signal, self.file.now()).await
+    }
+
+    async fn request_cancel(&self, run: &RunSelector) -> Result<Option<WokenRun>> {
+        let selector = run.clone();
+        self.write(move |connection, now| {
+            Box::pin(async move { operator::request_cancel(connection, &selector, now).await })
+        })
+        .await
+    }
+
+    async fn terminate(&self, run: &RunSelector, record: &Record) -> Result<Option<WokenRun>> {
+        bounds::check_record(record)?;
+        let status = final_status(record)?;
+        let (selector, record) = (run.clone(), record.clone());
+        let terminated = self
+            .write(move |connection, now| {
+                Box::pin(async move {
+                    operator::terminate(connection, &selector, &record, status, now).await
+                })
+            })
+            .await?;
+        if terminated.is_some() {
+            // Its parent and its children may be held by nodes of this process.
+            self.file.bulletin().post([Hint::LookAgain]);
+        }
+        Ok(terminated)
+    }
+
+    async fn unpark(&self, run: &RunSelector) -> Result<Option<WokenRun>> {
+        let selector = run.clone();
+        self.write(move |connection, now| {
+            Box::pin(async move { operator::unpark(connection, &selector, now).await })
+        })
+        .await
+    }
+
+    async fn outcome(&self, run: RunId) -> Result<Option<Closed>> {
+        let mut reader = self.file.read().await?;
+        match run::select(&mut reader, &RunSelector::Run(run)).await? {
+            None => return Ok(None),
+            Some(found) if found.status.is_closed() || found.awaited => {
+                return describe::end(&mut reader, run).await;
+            }
+            Some(_) => drop(reader),
+        }
+        self.write(move |connection, _| {
+            Box::pin(async move {
+                run::mark_awaited(connection, run).await?;
+                describe::end(connection, run).await
+            })
+        })
+        .await
+    }
+
+    async fn describe(&self, run: &RunSelector) -> Result<Option<RunInfo>> {
+        let mut reader = self.file.read().await?;
+        match run::select(&mut reader, run).await? {
+            Some(found) => describe::info(&mut reader, found.run).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn list(&self, filter: &RunFilter) -> Result<Page<RunInfo>> {
+        describe::list(&mut *self.file.read().await?, filter).await
+    }
+
+    async fn history(&self, run: RunId, from: Position, limit: u32) -> Result<Page<HistoryRecord>> {
+        let mut reader = self.file.read().await?;
+        let mut items = record::page(&mut reader, run, from, limit.saturating_add(1)).await?;
+        let more = items.len() > limit as usize;
+        items.truncate(limit as usize);
+        Ok(Page { items, more })
+    }
+
+    async fn notify(&self, hints: &[Hint]) -> Result<()> {
+        // Other processes see that the file has changed.
+        self.file.bulletin().post(hints.iter().cloned());
+        Ok(())
+    }
+
+    async fn hints(&self) -> Vec<Hint> {
+        self.file.hints().await
+    }
+}
+
+fn own(
+    transaction: OpenTransaction,
+) -> Result<(Transaction<'static, Sqlite>, OwnedMutexGuard<()>)> {
+    match transaction {
+        OpenTransaction::Sqlite(transaction, turn) => Ok((transaction, turn)),
+        other => Err(foreign(&other)),
+    }
+}
+
+fn lent(transaction: StepTransaction<'_>) -> Result<&mut SqliteConnection> {
+    match transaction {
+        StepTransaction::Sqlite(connection) => Ok(connection),
+        #[cfg(feature = "postgres")]
+        StepTransaction::Postgres(_) => Err(Error::Unsupported {
+            what: "a transaction of another database",
+        }),
+        StepTransaction::Never(never, _) => match never {},
+    }
+}
