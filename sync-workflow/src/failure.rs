@@ -87,19 +87,29 @@ impl Failure {
     }
 
     /// Records an error with its chain of sources; for error types that `?` cannot convert.
+    ///
+    /// A source whose words the error before it ends with, as many errors do, is not said again.
     #[must_use]
     pub fn from_error(error: &(dyn Error + 'static)) -> Self {
         /// Longer chains are loops or noise.
-        const MAX_CAUSES: usize = 16;
+        const MAX_SOURCES: usize = 16;
         let mut failure = Self::new(error.to_string());
         failure.is_contended = is_contended(error);
-        let mut source = error.source();
-        while let Some(cause) = source.filter(|_| failure.causes.len() < MAX_CAUSES) {
-            failure.causes.push(cause.to_string());
-            failure.is_contended |= is_contended(cause);
-            source = cause.source();
+        let mut next = error.source();
+        for _ in 0..MAX_SOURCES {
+            let Some(source) = next else { break };
+            failure.is_contended |= is_contended(source);
+            failure.add_cause(source.to_string());
+            next = source.source();
         }
         failure
+    }
+
+    fn add_cause(&mut self, words: String) {
+        let before = self.causes.last().unwrap_or(&self.message);
+        if !before.ends_with(&words) {
+            self.causes.push(words);
+        }
     }
 
     pub(crate) fn of_kind(kind: FailureKind, message: impl Into<String>) -> Self {
@@ -142,6 +152,9 @@ impl Failure {
 /// deadlock, or a busy file.
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 fn is_contended(error: &(dyn Error + 'static)) -> bool {
+    if let Some(crate::journal::Error::Contended(_)) = error.downcast_ref() {
+        return true;
+    }
     let Some(sqlx::Error::Database(database)) = error.downcast_ref::<sqlx::Error>() else {
         return false;
     };
@@ -190,6 +203,12 @@ impl fmt::Debug for Failure {
 /// An error type of the application that is stored with its value, so that workflow code can match
 /// on it.
 ///
+/// The value is stored as JSON and read back as JSON. One that has no JSON form (a map whose keys are
+/// no texts, a number beyond JSON's) is recorded with its words alone, and with a cause that says
+/// why; one that is stored and does not fit the type any more keeps its words too. Workflow code
+/// gets either as [`CallError::Other`], and a client as [`RunError::Ended`](crate::RunError::Ended),
+/// both of kind [`FailureKind::Application`].
+///
 /// ```
 /// use serde::{Deserialize, Serialize};
 /// use sync_workflow::TypedError;
@@ -236,7 +255,10 @@ impl<E: TypedError> ErrorValue for E {
     fn into_failure(self) -> Failure {
         let mut failure = Failure::from_error(&self);
         failure.is_final = self.is_final();
-        failure.value = serde_json::to_value(&self).ok();
+        match serde_json::to_value(&self) {
+            Ok(value) => failure.value = Some(value),
+            Err(error) => failure.add_cause(format!("its value has no JSON form: {error}")),
+        }
         failure
     }
 
@@ -257,6 +279,8 @@ pub enum CallError<E = Failure> {
     /// The called code returned this error, and no attempt is left.
     Failed(E),
     /// Everything else: time ran out, it was cancelled, it panicked, … ([`Failure::kind`] tells).
+    /// Of kind [`FailureKind::Application`] when the code returned an error whose value could not
+    /// be stored as JSON, or does not fit the type.
     Other(Failure),
 }
 
@@ -321,5 +345,88 @@ impl fmt::Display for Cancelled {
 impl From<Cancelled> for Failure {
     fn from(Cancelled: Cancelled) -> Self {
         Self::cancelled()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// Says what its source says, as the errors of many libraries do.
+    #[derive(Debug, thiserror::Error)]
+    #[error("the {layer} layer failed: {source}")]
+    struct Echo {
+        layer: &'static str,
+        source: Box<dyn Error + Send + Sync>,
+    }
+
+    fn echo(layer: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Echo {
+        Echo {
+            layer,
+            source: source.into(),
+        }
+    }
+
+    #[test]
+    fn what_an_error_says_of_its_sources_is_not_said_again() {
+        let failure = Failure::from(echo("upper", echo("lower", "no route")));
+        assert_eq!(
+            failure.to_string(),
+            "the upper layer failed: the lower layer failed: no route"
+        );
+        assert!(failure.causes.is_empty(), "{:?}", failure.causes);
+    }
+
+    /// A typed error; only some of its values have a JSON form.
+    #[derive(Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
+    enum Odd {
+        #[error("a plain one")]
+        Plain(u8),
+        #[error("a map with numbers in pairs")]
+        Pairs(BTreeMap<(u8, u8), u8>),
+    }
+
+    impl TypedError for Odd {
+        fn is_final(&self) -> bool {
+            true
+        }
+    }
+
+    /// The failure after it was written and read.
+    fn recorded(error: Odd) -> Failure {
+        Failure::decode(&error.into_failure().encode())
+    }
+
+    #[test]
+    fn a_typed_error_comes_back_with_its_value() {
+        let failure = recorded(Odd::Plain(7));
+        assert_eq!(Odd::from_failure(&failure), Some(Odd::Plain(7)));
+        assert_eq!(failure.to_string(), "a plain one");
+    }
+
+    #[test]
+    fn a_typed_error_without_a_json_form_keeps_its_words_and_says_what_is_missing() {
+        let failure = recorded(Odd::Pairs(BTreeMap::from([((1, 2), 3)])));
+        assert_eq!(
+            failure.to_string(),
+            "a map with numbers in pairs: its value has no JSON form: key must be a string"
+        );
+        assert!(failure.is_final && failure.value.is_none());
+        let Err::<(), _>(CallError::<Odd>::Other(failure)) = Err(CallError::from_failure(failure))
+        else {
+            panic!("the value cannot have come back")
+        };
+        assert_eq!(failure.kind, FailureKind::Application);
+    }
+
+    #[test]
+    fn a_stored_value_that_no_longer_fits_its_type_keeps_its_words() {
+        let mut failure = recorded(Odd::Plain(7));
+        failure.value = Some(serde_json::json!({ "Gone": 7 }));
+        let error = CallError::<Odd>::from_failure(failure);
+        assert!(matches!(&error, CallError::Other(_)), "{error:?}");
+        assert_eq!(error.to_string(), "a plain one");
     }
 }

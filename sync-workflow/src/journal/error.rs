@@ -17,7 +17,8 @@ pub enum Error {
         /// The run.
         run: RunId,
     },
-    /// Nothing was written. Trying again may help.
+    /// Nothing was written: the database cannot be reached, or its disk is full. Trying again may
+    /// help.
     #[error("the journal is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The connection was lost while the commit was on its way: it happened or it did not.
@@ -28,7 +29,7 @@ pub enum Error {
     #[error("a transaction was rolled back in favour of another")]
     Contended(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The journal refuses the operation for good: a permission, a constraint of the caller's own
-    /// SQL, a full disk that does not go away. Trying again does not help.
+    /// SQL. Trying again does not help.
     #[error("the journal refused an operation")]
     Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A payload is larger than [`super::MAX_PAYLOAD_BYTES`].

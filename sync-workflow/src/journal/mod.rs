@@ -5,6 +5,8 @@
 //! memory; one conformance suite holds them to it.
 
 mod batch;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod cause;
 mod error;
 mod reuse;
 mod run;

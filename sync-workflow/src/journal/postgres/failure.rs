@@ -2,7 +2,7 @@
 
 use sqlx::error::DatabaseError;
 
-use crate::journal::Error;
+use crate::journal::{Error, cause::words};
 
 /// What a statement does, which decides what losing its answer means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,17 +22,17 @@ pub(super) struct NoAnswer(pub(super) std::time::Duration);
 pub(super) fn of_statement(error: sqlx::Error, effect: Effect) -> Error {
     match &error {
         sqlx::Error::Database(answer) => match class(answer.as_ref()) {
-            Class::Contended => Error::Contended(error.into()),
-            Class::Unavailable => Error::Unavailable(error.into()),
-            Class::Disconnected => lost(error, effect),
-            Class::Refused => Error::Refused(error.into()),
+            Class::Contended => Error::Contended(words(error)),
+            Class::Unavailable => Error::Unavailable(words(error)),
+            Class::Disconnected => lost(words(error), effect),
+            Class::Refused => Error::Refused(words(error)),
         },
-        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => Error::Unavailable(error.into()),
+        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => Error::Unavailable(words(error)),
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
         | sqlx::Error::Protocol(_)
-        | sqlx::Error::WorkerCrashed => lost(error, effect),
-        _ => Error::Refused(error.into()),
+        | sqlx::Error::WorkerCrashed => lost(words(error), effect),
+        _ => Error::Refused(words(error)),
     }
 }
 
@@ -40,13 +40,13 @@ pub(super) fn of_statement(error: sqlx::Error, effect: Effect) -> Error {
 pub(super) fn of_connect(error: sqlx::Error) -> Error {
     match &error {
         sqlx::Error::Database(answer) => match class(answer.as_ref()) {
-            Class::Refused => Error::Refused(error.into()),
+            Class::Refused => Error::Refused(words(error)),
             Class::Contended | Class::Unavailable | Class::Disconnected => {
-                Error::Unavailable(error.into())
+                Error::Unavailable(words(error))
             }
         },
-        sqlx::Error::Configuration(_) => Error::Refused(error.into()),
-        _ => Error::Unavailable(error.into()),
+        sqlx::Error::Configuration(_) => Error::Refused(words(error)),
+        _ => Error::Unavailable(words(error)),
     }
 }
 

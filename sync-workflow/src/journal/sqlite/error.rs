@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::journal::Error;
+use crate::journal::{Error, cause::words};
 
 /// The database file cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -32,19 +32,20 @@ pub(super) struct TurnTimedOut;
 /// What the failure of a statement means: nothing was written.
 pub(super) fn failed(error: sqlx::Error) -> Error {
     match Failure::of(&error) {
-        Failure::Contended => Error::Contended(Box::new(error)),
-        Failure::Refused => Error::Refused(Box::new(error)),
-        Failure::Other => Error::Unavailable(Box::new(error)),
+        Failure::Contended => Error::Contended(words(error)),
+        Failure::Refused => Error::Refused(words(error)),
+        Failure::Other => Error::Unavailable(words(error)),
     }
 }
 
 /// What the failure of a COMMIT means.
 pub(super) fn commit_failed(error: sqlx::Error) -> Error {
     match Failure::of(&error) {
-        Failure::Contended => Error::Contended(Box::new(error)),
-        Failure::Refused => Error::Refused(Box::new(error)),
-        // A failed write or sync may have left the commit in the file, or not.
-        Failure::Other => Error::Unknown(Box::new(error)),
+        Failure::Contended => Error::Contended(words(error)),
+        Failure::Refused => Error::Refused(words(error)),
+        // A write or sync that failed, for want of room or otherwise, may have left the commit in the
+        // file, or not.
+        Failure::Other => Error::Unknown(words(error)),
     }
 }
 
@@ -75,7 +76,9 @@ impl Failure {
     const fn of_code(code: i32) -> Self {
         match code & 0xff {
             libsqlite3_sys::SQLITE_BUSY | libsqlite3_sys::SQLITE_LOCKED => Self::Contended,
-            libsqlite3_sys::SQLITE_IOERR
+            // A disk that is full has room again some day.
+            libsqlite3_sys::SQLITE_FULL
+            | libsqlite3_sys::SQLITE_IOERR
             | libsqlite3_sys::SQLITE_NOMEM
             | libsqlite3_sys::SQLITE_INTERRUPT => Self::Other,
             _ => Self::Refused,
@@ -90,9 +93,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_or_read_only_disk_is_refused_and_a_lock_is_contended() {
+    fn a_read_only_file_is_refused_and_a_lock_is_contended() {
         for code in [
-            sqlite::SQLITE_FULL,
             sqlite::SQLITE_READONLY,
             sqlite::SQLITE_CONSTRAINT,
             sqlite::SQLITE_CORRUPT,
@@ -109,9 +111,12 @@ mod tests {
                 "{code}"
             );
         }
-        assert!(matches!(
-            Failure::of_code(sqlite::SQLITE_IOERR_FSYNC),
-            Failure::Other
-        ));
+    }
+
+    #[test]
+    fn what_a_full_or_failing_disk_refuses_may_be_tried_again() {
+        for code in [sqlite::SQLITE_FULL, sqlite::SQLITE_IOERR_FSYNC] {
+            assert!(matches!(Failure::of_code(code), Failure::Other), "{code}");
+        }
     }
 }
