@@ -2,7 +2,7 @@
 //!
 //! A connection whose answer did not come in time is closed and never used again.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use sqlx::{
     ConnectOptions, Connection, PgConnection, PgPool, Postgres,
@@ -12,54 +12,57 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
-use super::failure::{self, Effect, NoAnswer};
+use super::{
+    failure::{self, Effect, NoAnswer},
+    pooling::{self, Opening, Pooling, Watched},
+    trust::Trust,
+};
 use crate::journal::{Error, Result};
 
 /// A connection that lay idle for longer is asked whether it lives before it is used.
 const TRUSTED_IDLE: Duration = Duration::from_secs(5);
-
-/// What the engine sets on its own sessions.
-///
-/// Its statements look rows up by key and never join tables as a whole. A plan that does anything
-/// else is a mistake of the planner's, made when a table was empty. Plans are made once: a
-/// commit of 500 runs is planned as fast as it is executed.
-const SETTINGS: &str = "SET plan_cache_mode = force_generic_plan; SET jit = off; \
-     SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
-     SET default_transaction_isolation = 'read committed'";
-
-/// Opens a transaction for code that is not the engine's: with the planner as the server's operator
-/// set it, and at the isolation level that the fence is made for.
-pub(super) const BEGIN_FOREIGN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
-     SET LOCAL plan_cache_mode TO DEFAULT; SET LOCAL jit TO DEFAULT; \
-     SET LOCAL enable_seqscan TO DEFAULT; SET LOCAL enable_hashjoin TO DEFAULT; \
-     SET LOCAL enable_mergejoin TO DEFAULT; SET LOCAL statement_timeout TO DEFAULT";
 
 /// How sessions of the journal are made.
 #[derive(Debug, Clone)]
 pub(super) struct Session {
     options: PgConnectOptions,
     deadline: Duration,
-    settings: Option<String>,
+    opening: Opening,
 }
 
 impl Session {
-    pub(super) fn new(options: PgConnectOptions, deadline: Duration, with_settings: bool) -> Self {
+    pub(super) fn new(options: PgConnectOptions, deadline: Duration, pooling: Pooling) -> Self {
         let options = options.disable_statement_logging();
-        let settings = with_settings.then(|| {
-            let milliseconds = deadline.as_millis().max(1);
-            // An idle transaction holds locks and keeps dead rows alive. A transactional step
-            // runs user code between its statements, so it has longer than one statement.
-            format!(
-                "{SETTINGS}; SET statement_timeout = {milliseconds}; \
-                 SET idle_in_transaction_session_timeout = {}",
-                milliseconds.saturating_mul(4)
-            )
-        });
+        let options = match pooling {
+            Pooling::None => options,
+            // A pooler knows few of the parameters that a connection can begin with.
+            Pooling::Prepares => options.extra_float_digits(None),
+            // And what is prepared in one transaction is gone in the next.
+            Pooling::Plain => options.extra_float_digits(None).statement_cache_capacity(0),
+        };
         Self {
             options,
             deadline,
-            settings,
+            opening: Opening::new(pooling, deadline),
         }
+    }
+
+    /// Sessions behind a pooler, which is asked what it does with prepared statements.
+    pub(super) async fn behind_pooler(
+        options: PgConnectOptions,
+        deadline: Duration,
+    ) -> Result<Self> {
+        let asking = Self::new(options.clone(), deadline, Pooling::Plain);
+        let mut connection = asking.connect().await?;
+        match timeout(deadline, pooling::detect(&mut connection)).await {
+            Ok(Ok(pooling)) => Ok(Self::new(options, deadline, pooling)),
+            Ok(Err(error)) => Err(failure::of_statement(error, Effect::None)),
+            Err(_) => Err(Error::Unavailable(NoAnswer(deadline).into())),
+        }
+    }
+
+    pub(super) const fn opening(&self) -> &Opening {
+        &self.opening
     }
 
     pub(super) const fn deadline(&self) -> Duration {
@@ -73,7 +76,7 @@ impl Session {
     pub(super) async fn connect(&self) -> Result<PgConnection> {
         let connect = async {
             let mut connection = PgConnection::connect_with(&self.options).await?;
-            prepare(&mut connection, self.settings.clone()).await?;
+            prepare(&mut connection, self.opening.session()).await?;
             Ok(connection)
         };
         match timeout(self.deadline, connect).await {
@@ -82,29 +85,52 @@ impl Session {
         }
     }
 
-    /// A pool of such sessions that connects when it is used.
-    pub(super) fn pool(&self, max_connections: u32) -> PgPool {
-        let settings = self.settings.clone();
-        PoolOptions::new()
+    /// A pool of such sessions that connects when it is used, of those connections that are trusted.
+    pub(super) fn pool(&self, max_connections: u32) -> Shared {
+        let settings = self.opening.session();
+        let trust = Trust::default();
+        let (before, after) = (trust.clone(), trust.clone());
+        let pool = PoolOptions::new()
             .max_connections(max_connections)
             .acquire_timeout(self.deadline)
             .test_before_acquire(false)
-            .before_acquire(|connection: &mut PgConnection, meta| {
+            .before_acquire(move |connection: &mut PgConnection, meta| {
+                let is_trusted = before.covers(meta.age);
                 Box::pin(async move {
-                    if meta.idle_for > TRUSTED_IDLE {
+                    if is_trusted && meta.idle_for > TRUSTED_IDLE {
                         connection.ping().await?;
                     }
-                    Ok(true)
+                    Ok(is_trusted)
                 })
             })
+            .after_release(move |_, meta| {
+                let is_trusted = after.covers(meta.age);
+                Box::pin(async move { Ok(is_trusted) })
+            })
             .after_connect(move |connection, _| Box::pin(prepare(connection, settings.clone())))
-            .connect_lazy_with(self.options.clone())
+            .connect_lazy_with(self.options.clone());
+        Shared {
+            pool,
+            deadline: self.deadline,
+            opening: self.opening.clone(),
+            trust: Some(trust),
+        }
+    }
+
+    /// A pool of the application's, whose connections are used as they are.
+    pub(super) fn share(&self, pool: PgPool) -> Shared {
+        Shared {
+            pool,
+            deadline: self.deadline,
+            opening: self.opening.clone(),
+            trust: None,
+        }
     }
 }
 
-async fn prepare(connection: &mut PgConnection, settings: Option<String>) -> sqlx::Result<()> {
+async fn prepare(connection: &mut PgConnection, settings: Option<Arc<str>>) -> sqlx::Result<()> {
     if let Some(settings) = settings {
-        sqlx::raw_sql(sqlx::AssertSqlSafe(settings))
+        sqlx::raw_sql(sqlx::AssertSqlSafe(settings.to_string()))
             .execute(connection)
             .await?;
     }
@@ -116,19 +142,28 @@ async fn prepare(connection: &mut PgConnection, settings: Option<String>) -> sql
 pub(super) struct Shared {
     pool: PgPool,
     deadline: Duration,
+    opening: Opening,
+    /// Absent for the application's own pool, whose connections only the application replaces.
+    trust: Option<Trust>,
 }
 
 impl Shared {
-    pub(super) const fn new(pool: PgPool, deadline: Duration) -> Self {
-        Self { pool, deadline }
-    }
-
     pub(super) const fn pool(&self) -> &PgPool {
         &self.pool
     }
 
     pub(super) const fn deadline(&self) -> Duration {
         self.deadline
+    }
+
+    pub(super) const fn opening(&self) -> &Opening {
+        &self.opening
+    }
+
+    /// Replaces every connection that exists, because an answer did not come. `false` where the
+    /// connections are not the engine's to replace.
+    pub(super) fn withdraw_trust(&self) -> bool {
+        self.trust.as_ref().map(Trust::withdraw).is_some()
     }
 
     pub(super) async fn acquire(&self) -> Result<PoolConnection<Postgres>> {
@@ -147,18 +182,17 @@ impl Shared {
     where
         Row: for<'r> sqlx::FromRow<'r, PgRow> + Send + Unpin,
     {
-        let mut connection = self.acquire().await?;
-        let outcome = timeout(self.deadline, query.fetch_all(&mut *connection)).await;
-        let Ok(rows) = outcome else {
-            connection.close_on_drop();
+        let connection = self.acquire().await?;
+        // Behind a plain pooler, a caller that goes away may leave it inside a transaction.
+        let mut watched = Watched::new(connection, !self.opening.keeps_statements());
+        let answer = timeout(self.deadline, self.opening.fetch(&mut watched, query)).await;
+        let Ok(rows) = answer else {
+            watched.closes(true);
+            self.withdraw_trust();
             return Err(failure::lost(NoAnswer(self.deadline), effect));
         };
-        rows.map_err(|error| {
-            if failure::is_stale(&error) {
-                connection.close_on_drop();
-            }
-            failure::of_statement(error, effect)
-        })
+        watched.closes(rows.as_ref().is_err_and(failure::is_stale));
+        rows.map_err(|error| failure::of_statement(error, effect))
     }
 
     /// As [`Self::rows`], for a statement that returns at most one row.

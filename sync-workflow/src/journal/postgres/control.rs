@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use sqlx::{PgConnection, Postgres, pool::PoolConnection, query_as};
+use sqlx::{PgConnection, query_as};
 use uuid::Uuid;
 
 use super::{
     connection::Shared,
     failure::{self, Effect},
+    pooling::Seat,
     selector::columns,
     unit,
 };
@@ -159,8 +160,8 @@ pub(super) async fn terminate(
             return Ok(None);
         };
         let record = record.clone();
-        let ended = unit::run(shared, move |connection| {
-            Box::pin(end_run(connection, run, record, status))
+        let ended = unit::run(shared, move |seat| {
+            Box::pin(end_run(seat, run, record, status))
         })
         .await?;
         if let Some(terminated) = ended {
@@ -172,12 +173,12 @@ pub(super) async fn terminate(
 
 /// Ends a run, unless it moved on meanwhile.
 async fn end_run(
-    connection: &mut PoolConnection<Postgres>,
+    seat: &mut Seat,
     run: RunId,
     record: Record,
     status: RunStatus,
 ) -> Result<Option<Terminated>> {
-    let mut transaction = unit::begin(connection).await?;
+    let mut transaction = unit::begin(seat).await?;
     match append_last(&mut transaction, run, &record).await {
         Ok(()) => {}
         Err(error) if failure::is_taken_position(&error) => return Ok(None),

@@ -1,7 +1,8 @@
 //! Hints between processes: LISTEN and NOTIFY, never in a transaction that writes.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
+use futures_util::future::{Either, select};
 use sqlx::{
     Executor, PgPool,
     pool::PoolOptions,
@@ -14,7 +15,7 @@ use uuid::Uuid;
 use super::{failure::Effect, lane::Lane};
 use crate::{
     id::{NodeId, RunId},
-    journal::{Hint, Result},
+    journal::{Hint, Result, memory::bulletin::Bulletin},
 };
 
 /// The channel that hints are sent on: the name of the schema.
@@ -52,13 +53,16 @@ pub(super) async fn notify(lane: &Lane, hints: &[Hint]) -> Result<()> {
         .map_err(|error| error.with(Effect::None))
 }
 
-/// The one reader of a process.
+/// What the nodes and clients of a process hear from other processes.
 #[derive(Debug)]
 pub(super) struct Listener {
-    /// A pool of one, because that is what the driver's listener reconnects through.
-    pool: PgPool,
+    /// A pool of one, because that is what the driver's listener reconnects through. Absent where
+    /// notifications do not arrive.
+    pool: Option<PgPool>,
     deadline: Duration,
     state: Mutex<State>,
+    /// Every reader takes each hint from here.
+    bulletin: Bulletin,
 }
 
 #[derive(Debug)]
@@ -69,13 +73,15 @@ struct State {
 }
 
 impl Listener {
-    pub(super) fn new(options: PgConnectOptions, deadline: Duration) -> Self {
-        let pool = PoolOptions::new()
-            .max_connections(1)
-            .max_lifetime(None)
-            .idle_timeout(None)
-            .acquire_timeout(deadline)
-            .connect_lazy_with(options);
+    pub(super) fn new(options: Option<PgConnectOptions>, deadline: Duration) -> Self {
+        let pool = options.map(|options| {
+            PoolOptions::new()
+                .max_connections(1)
+                .max_lifetime(None)
+                .idle_timeout(None)
+                .acquire_timeout(deadline)
+                .connect_lazy_with(options)
+        });
         Self {
             pool,
             deadline,
@@ -83,16 +89,36 @@ impl Listener {
                 listener: None,
                 pause: Duration::ZERO,
             }),
+            bulletin: Bulletin::default(),
         }
     }
 
-    /// Waits for hints. After every new connection it says "look again", because nobody knows
-    /// what was said meanwhile.
+    /// Waits for hints. After every new connection it says "look again", because nobody knows what
+    /// was said meanwhile. Where notifications do not arrive it waits for ever, and the polls of
+    /// its callers are all there is.
     pub(super) async fn read(&self) -> Vec<Hint> {
+        let Some(pool) = &self.pool else {
+            return std::future::pending().await;
+        };
+        match select(pin!(self.bulletin.read()), pin!(self.listen(pool))).await {
+            Either::Left((hints, _)) => hints,
+            Either::Right((never, _)) => match never {},
+        }
+    }
+
+    /// Posts what it hears. One caller at a time does it; the others wait for the bulletin.
+    async fn listen(&self, pool: &PgPool) -> Infallible {
         let mut state = self.state.lock().await;
         loop {
+            let hints = self.next(pool, &mut state).await;
+            self.bulletin.post(hints);
+        }
+    }
+
+    async fn next(&self, pool: &PgPool, state: &mut State) -> Vec<Hint> {
+        loop {
             let Some(listener) = state.listener.as_mut() else {
-                self.connect(&mut state).await;
+                self.connect(pool, state).await;
                 if state.listener.is_some() {
                     return vec![Hint::LookAgain];
                 }
@@ -110,9 +136,9 @@ impl Listener {
         }
     }
 
-    async fn connect(&self, state: &mut State) {
+    async fn connect(&self, pool: &PgPool, state: &mut State) {
         tokio::time::sleep(jittered(state.pause)).await;
-        match timeout(self.deadline, self.listen()).await {
+        match timeout(self.deadline, begin_to_listen(pool)).await {
             Ok(Ok(listener)) => {
                 state.listener = Some(listener);
                 state.pause = FIRST_PAUSE;
@@ -123,19 +149,19 @@ impl Listener {
         }
     }
 
-    async fn listen(&self) -> sqlx::Result<PgListener> {
-        let mut listener = PgListener::connect_with(&self.pool).await?;
-        listener.eager_reconnect(false);
-        listener.listen(CHANNEL).await?;
-        Ok(listener)
-    }
-
     async fn is_alive(&self, listener: &mut PgListener) -> bool {
         matches!(
             timeout(self.deadline, listener.execute("SELECT 1")).await,
             Ok(Ok(_))
         )
     }
+}
+
+async fn begin_to_listen(pool: &PgPool) -> sqlx::Result<PgListener> {
+    let mut listener = PgListener::connect_with(pool).await?;
+    listener.eager_reconnect(false);
+    listener.listen(CHANNEL).await?;
+    Ok(listener)
 }
 
 fn jittered(pause: Duration) -> Duration {

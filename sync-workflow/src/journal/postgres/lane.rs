@@ -84,7 +84,8 @@ impl Lane {
     {
         let mut connection = self.take().await.map_err(LaneError::Journal)?;
         let deadline = self.session.deadline();
-        let Ok(answer) = timeout(deadline, query.fetch_all(&mut connection)).await else {
+        let fetch = self.session.opening().fetch(&mut connection, query);
+        let Ok(answer) = timeout(deadline, fetch).await else {
             return Err(LaneError::Journal(failure::lost(
                 NoAnswer(deadline),
                 effect,

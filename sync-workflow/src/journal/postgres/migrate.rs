@@ -2,12 +2,13 @@
 //!
 //! Schema and bookkeeping are the engine's own, apart from whatever the application migrates.
 
-use sqlx::{Acquire, PgConnection};
+use sqlx::{Connection, PgConnection};
 use tokio::time::timeout;
 
 use super::{
     connection::Session,
     failure::{self, Effect, NoAnswer},
+    pooling::Opening,
 };
 use crate::journal::{Error, Result};
 
@@ -45,18 +46,21 @@ const DEADLINES: u32 = 40;
 pub(super) async fn migrate(session: &Session) -> Result<()> {
     let mut connection = session.connect().await?;
     let deadline = session.deadline() * DEADLINES;
-    match timeout(deadline, apply(&mut connection)).await {
+    match timeout(deadline, apply(&mut connection, session.opening())).await {
         Ok(applied) => applied,
         Err(_) => Err(Error::Unavailable(NoAnswer(deadline).into())),
     }
 }
 
-async fn apply(connection: &mut PgConnection) -> Result<()> {
+async fn apply(connection: &mut PgConnection, opening: &Opening) -> Result<()> {
+    let mut transaction = connection
+        .begin_with(opening.unit())
+        .await
+        .map_err(refused)?;
     // A process whose user may not create anything can still use a schema that is up to date.
-    if installed(connection).await.map_err(refused)? == Some(NEWEST) {
+    if installed(&mut transaction).await.map_err(refused)? == Some(NEWEST) {
         return Ok(());
     }
-    let mut transaction = connection.begin().await.map_err(refused)?;
     sqlx::raw_sql("SET LOCAL statement_timeout = 0")
         .execute(&mut *transaction)
         .await

@@ -25,12 +25,14 @@ mod lane;
 mod migrate;
 mod nodes;
 mod options;
+mod pooling;
 mod records;
 mod selector;
 mod signals;
 mod start;
 mod step;
 mod time;
+mod trust;
 mod unit;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -43,6 +45,7 @@ use self::{
     connection::{Session, Shared},
     hints::Listener,
     lane::Lane,
+    pooling::Pooling,
 };
 use super::{
     Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Error, Hint, History,
@@ -76,7 +79,7 @@ pub use options::Builder;
 /// ```
 pub struct PostgresJournal {
     session: Session,
-    listen: PgConnectOptions,
+    listen: Option<PgConnectOptions>,
     shared: Shared,
     commits: Lane,
     leases: Lane,
@@ -109,9 +112,10 @@ impl PostgresJournal {
     /// Those of [`Builder::open`].
     pub async fn from_pool(pool: PgPool) -> Result<Self> {
         let options = PgConnectOptions::clone(&pool.connect_options());
-        let session = Session::new(options, Builder::DEADLINE, true);
+        let session = Session::new(options, Builder::DEADLINE, Pooling::None);
         migrate::migrate(&session).await?;
-        Ok(Self::assemble(session, None, pool))
+        let shared = session.share(pool);
+        Ok(Self::assemble(session, None, shared))
     }
 
     /// The pool of shared connections, on which `start_in` and `signal_in` can be called in a
@@ -127,15 +131,16 @@ impl PostgresJournal {
         max_connections: u32,
     ) -> Result<Self> {
         migrate::migrate(&session).await?;
-        let pool = session.pool(max_connections);
-        Ok(Self::assemble(session, listen, pool))
+        let shared = session.pool(max_connections);
+        Ok(Self::assemble(session, listen, shared))
     }
 
-    fn assemble(session: Session, listen: Option<PgConnectOptions>, pool: PgPool) -> Self {
+    fn assemble(session: Session, listen: Option<PgConnectOptions>, shared: Shared) -> Self {
         let deadline = session.deadline();
-        let listen = listen.unwrap_or_else(|| session.options().clone());
+        let hears = session.opening().hears();
+        let listen = listen.or_else(|| hears.then(|| session.options().clone()));
         Self {
-            shared: Shared::new(pool, deadline),
+            shared,
             commits: Lane::new(session.clone()),
             leases: Lane::new(session.clone()),
             notifications: Lane::new(session.clone()),
@@ -156,8 +161,8 @@ impl fmt::Debug for PostgresJournal {
 #[async_trait]
 impl Journal for PostgresJournal {
     async fn separate(&self) -> Result<Option<Arc<dyn Journal>>> {
-        let pool = self.session.pool(1);
-        let separate = Self::assemble(self.session.clone(), Some(self.listen.clone()), pool);
+        let shared = self.session.pool(1);
+        let separate = Self::assemble(self.session.clone(), self.listen.clone(), shared);
         separate.leases.warm().await?;
         Ok(Some(Arc::new(separate)))
     }
@@ -235,7 +240,9 @@ impl Journal for PostgresJournal {
     ) -> Result<StartOutcome> {
         check_new_run(run)?;
         match transaction {
-            StepTransaction::Postgres(connection) => start::start_in(connection, run).await,
+            StepTransaction::Postgres(connection) => {
+                start::start_in(connection, self.shared.opening(), run).await
+            }
             other => Err(not_of_this_journal(&other)),
         }
     }
@@ -252,7 +259,9 @@ impl Journal for PostgresJournal {
     ) -> Result<SignalOutcome> {
         check_signal(signal)?;
         match transaction {
-            StepTransaction::Postgres(connection) => signals::signal_in(connection, signal).await,
+            StepTransaction::Postgres(connection) => {
+                signals::signal_in(connection, self.shared.opening(), signal).await
+            }
             other => Err(not_of_this_journal(&other)),
         }
     }

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sqlx::{PgConnection, Postgres, pool::PoolConnection};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
     connection::Shared,
     failure::{self, Effect},
     lane::Lane,
+    pooling::Seat,
     time::Moment,
     unit,
 };
@@ -91,15 +92,15 @@ fn microseconds(lease: Duration) -> i64 {
 }
 
 pub(super) async fn reap(shared: &Shared, limit: u32) -> Result<Vec<NodeId>> {
-    unit::run(shared, move |connection| {
-        Box::pin(end_nodes(connection, End::Expired(limit)))
+    unit::run(shared, move |seat| {
+        Box::pin(end_nodes(seat, End::Expired(limit)))
     })
     .await
 }
 
 pub(super) async fn retire(shared: &Shared, node: NodeId) -> Result<()> {
-    unit::run(shared, move |connection| {
-        Box::pin(end_nodes(connection, End::Own(node)))
+    unit::run(shared, move |seat| {
+        Box::pin(end_nodes(seat, End::Own(node)))
     })
     .await
     .map(drop)
@@ -114,8 +115,8 @@ enum End {
     Own(NodeId),
 }
 
-async fn end_nodes(connection: &mut PoolConnection<Postgres>, end: End) -> Result<Vec<NodeId>> {
-    let mut transaction = unit::begin(connection).await?;
+async fn end_nodes(seat: &mut Seat, end: End) -> Result<Vec<NodeId>> {
+    let mut transaction = unit::begin(seat).await?;
     let ended = delete_nodes(&mut transaction, end)
         .await
         .map_err(|error| failure::of_statement(error, Effect::None))?;

@@ -4,7 +4,7 @@ use std::{str::FromStr, time::Duration};
 
 use sqlx::postgres::PgConnectOptions;
 
-use super::{PostgresJournal, connection::Session};
+use super::{PostgresJournal, connection::Session, pooling::Pooling};
 use crate::journal::{Error, Result};
 
 /// How to open a [`PostgresJournal`].
@@ -43,7 +43,8 @@ impl Builder {
     }
 
     /// A separate URL for LISTEN, which needs a connection of its own to the server: behind a
-    /// pooler in transaction mode notifications do not arrive.
+    /// pooler in transaction mode notifications do not arrive. There, without this URL, what other
+    /// processes did is found by polling alone.
     pub fn listen_url(mut self, url: impl Into<String>) -> Self {
         self.listen_url = Some(url.into());
         self
@@ -66,6 +67,14 @@ impl Builder {
 
     /// Set this behind a pooler in transaction mode. The engine then sets nothing on a session,
     /// because the next client would inherit it. Combine it with [`listen_url`](Self::listen_url).
+    ///
+    /// What the pooler does with prepared statements is found out when the journal is opened. Behind
+    /// one that brings them along (PgBouncer from 1.21 with `max_prepared_statements` above zero) a
+    /// statement costs one round trip, as without a pooler. Behind any other, each statement of the
+    /// engine is a transaction of four round trips, which begins by `DEALLOCATE ALL`. The SQL of a
+    /// transactional step needs no care. In transactions that the application itself begins on
+    /// such a pooler, for [`Client::signal_in`](crate::Client::signal_in) for instance, its own
+    /// queries need `persistent(false)`.
     pub const fn transaction_pooler(mut self, pooler: bool) -> Self {
         self.transaction_pooler = pooler;
         self
@@ -79,7 +88,12 @@ impl Builder {
     /// [`Error::Refused`] when it does not let this user in or may not create the schema;
     /// [`Error::NewerSchema`] when a newer version migrated it.
     pub async fn open(self) -> Result<PostgresJournal> {
-        let session = Session::new(parse(&self.url)?, self.deadline, !self.transaction_pooler);
+        let options = parse(&self.url)?;
+        let session = if self.transaction_pooler {
+            Session::behind_pooler(options, self.deadline).await?
+        } else {
+            Session::new(options, self.deadline, Pooling::None)
+        };
         let listen = self.listen_url.as_deref().map(parse).transpose()?;
         PostgresJournal::open(session, listen, self.max_connections).await
     }

@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::{
     connection::Shared,
     failure::{self, Effect},
+    pooling::Opening,
     selector::columns,
 };
 use crate::{
@@ -66,10 +67,12 @@ pub(super) async fn signal(shared: &Shared, signal: &NewSignal) -> Result<Signal
 
 pub(super) async fn signal_in(
     connection: &mut PgConnection,
+    opening: &Opening,
     signal: &NewSignal,
 ) -> Result<SignalOutcome> {
     for _ in 0..MAX_ROUNDS {
         let row = query(signal)
+            .persistent(opening.keeps_statements())
             .fetch_optional(&mut *connection)
             .await
             .map_err(|error| failure::of_statement(error, Effect::None))?;

@@ -7,6 +7,7 @@ use super::{
     commit::not_before,
     connection::Shared,
     failure::{self, Effect},
+    pooling::Opening,
 };
 use crate::{
     id::RunId,
@@ -70,9 +71,14 @@ pub(super) async fn start(shared: &Shared, new: &NewRun) -> Result<StartOutcome>
 }
 
 /// Starts a run in the caller's transaction.
-pub(super) async fn start_in(connection: &mut PgConnection, new: &NewRun) -> Result<StartOutcome> {
+pub(super) async fn start_in(
+    connection: &mut PgConnection,
+    opening: &Opening,
+    new: &NewRun,
+) -> Result<StartOutcome> {
     for _ in 0..MAX_ROUNDS {
         let row = query(new)
+            .persistent(opening.keeps_statements())
             .fetch_optional(&mut *connection)
             .await
             .map_err(|error| failure::of_statement(error, Effect::None))?;

@@ -1,10 +1,12 @@
 //! Transactional steps: the user's writes and the record of the step in one transaction.
 
+use std::pin::pin;
+
 use sqlx::{Postgres, Transaction, query_as};
 use tokio::time::timeout;
 
 use super::{
-    connection::{BEGIN_FOREIGN, Shared},
+    connection::Shared,
     failure::{self, Effect, NoAnswer},
     unit,
 };
@@ -31,15 +33,24 @@ WITH fence AS MATERIALIZED (
 SELECT (SELECT count(*) FROM fence) = 1, (SELECT count(*) FROM appended) = 1";
 
 pub(super) async fn begin(shared: &Shared) -> Result<Transaction<'static, Postgres>> {
-    let shared = shared.clone();
-    unit::spawn(async move {
-        let deadline = shared.deadline();
-        match timeout(deadline, shared.pool().begin_with(BEGIN_FOREIGN)).await {
-            Ok(begun) => begun.map_err(|error| failure::of_statement(error, Effect::None)),
-            Err(_) => Err(Error::Unavailable(NoAnswer(deadline).into())),
+    let deadline = shared.deadline();
+    let mut beginning = tokio::spawn(begin_on(shared.clone()));
+    match timeout(deadline, &mut beginning).await {
+        Ok(Ok(begun)) => begun.map_err(|error| failure::of_statement(error, Effect::None)),
+        Ok(Err(ended)) => Err(Error::Unavailable(ended.into())),
+        Err(_) => {
+            // A connection that is not replaced must not go back to its pool before it has begun
+            // and is rolled back.
+            if shared.withdraw_trust() {
+                beginning.abort();
+            }
+            Err(Error::Unavailable(NoAnswer(deadline).into()))
         }
-    })
-    .await
+    }
+}
+
+async fn begin_on(shared: Shared) -> sqlx::Result<Transaction<'static, Postgres>> {
+    shared.pool().begin_with(shared.opening().foreign()).await
 }
 
 pub(super) async fn commit(
@@ -47,12 +58,18 @@ pub(super) async fn commit(
     transaction: Transaction<'static, Postgres>,
     commit: &TransactionCommit,
 ) -> Result<()> {
-    let deadline = shared.deadline();
+    let shared = shared.clone();
     let commit = commit.clone();
     unit::spawn(async move {
-        match timeout(deadline, append_and_commit(transaction, &commit)).await {
+        let deadline = shared.deadline();
+        let mut committing = pin!(append_and_commit(transaction, &commit));
+        match timeout(deadline, committing.as_mut()).await {
             Ok(committed) => committed,
-            Err(_) => Err(Error::Unknown(NoAnswer(deadline).into())),
+            Err(_) => {
+                // Before the connection goes back to its pool.
+                shared.withdraw_trust();
+                Err(Error::Unknown(NoAnswer(deadline).into()))
+            }
         }
     })
     .await

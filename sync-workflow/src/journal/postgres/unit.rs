@@ -4,12 +4,13 @@
 //! cut off would otherwise leave a pooled connection inside a transaction that nobody knows of.
 
 use futures_util::future::BoxFuture;
-use sqlx::{Acquire, Postgres, Transaction, pool::PoolConnection};
+use sqlx::{Postgres, Transaction};
 use tokio::time::timeout;
 
 use super::{
     connection::Shared,
     failure::{self, Effect, NoAnswer},
+    pooling::Seat,
 };
 use crate::journal::{Error, Result};
 
@@ -20,23 +21,22 @@ const DEADLINES: u32 = 4;
 pub(super) async fn run<T, F>(shared: &Shared, unit: F) -> Result<T>
 where
     T: Send + 'static,
-    F: for<'c> FnOnce(&'c mut PoolConnection<Postgres>) -> BoxFuture<'c, Result<T>>
-        + Send
-        + 'static,
+    F: for<'c> FnOnce(&'c mut Seat) -> BoxFuture<'c, Result<T>> + Send + 'static,
 {
     let shared = shared.clone();
     let deadline = shared.deadline() * DEADLINES;
     spawn(async move {
-        let mut connection = shared.acquire().await?;
-        let outcome = timeout(deadline, unit(&mut connection)).await;
+        let mut seat = Seat::new(shared.acquire().await?, shared.opening().clone());
+        let outcome = timeout(deadline, unit(&mut seat)).await;
         match outcome {
             Ok(Err(error)) if error.is_transient() => {
-                connection.close_on_drop();
+                seat.close_on_drop();
                 Err(error)
             }
             Ok(outcome) => outcome,
             Err(_) => {
-                connection.close_on_drop();
+                seat.close_on_drop();
+                shared.withdraw_trust();
                 Err(Error::Unknown(NoAnswer(deadline).into()))
             }
         }
@@ -58,11 +58,8 @@ pub(super) async fn spawn<T: Send + 'static>(
 }
 
 /// Opens the transaction of a unit.
-pub(super) async fn begin(
-    connection: &mut PoolConnection<Postgres>,
-) -> Result<Transaction<'_, Postgres>> {
-    connection
-        .begin()
+pub(super) async fn begin(seat: &mut Seat) -> Result<Transaction<'_, Postgres>> {
+    seat.begin()
         .await
         .map_err(|error| failure::of_statement(error, Effect::None))
 }
