@@ -1,7 +1,9 @@
 //! The client: start, signal, cancel, await, list, from any process.
 
+mod announcement;
 mod error;
 mod handle;
+mod listener;
 mod start;
 
 use std::sync::Arc;
@@ -10,8 +12,10 @@ use serde::Serialize;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+pub use announcement::Announcement;
 pub use error::{Error, RunError};
 pub use handle::RunHandle;
+use listener::Listener;
 pub use start::Start;
 
 use crate::{
@@ -155,8 +159,19 @@ impl Client {
         self.signalled(outcome).await
     }
 
-    /// Sends a signal inside the caller's own transaction: it is sent if the transaction commits.
-    /// The receiver finds out by its own poll, or sooner with [`Self::wake_up`] after the commit.
+    /// Sends a signal inside the caller's own transaction: it is sent if the transaction commits,
+    /// and received once, however often it is sent with this signal id. The receiver finds out by
+    /// its own poll, or at once with [`Announcement::announce`] after the commit.
+    ///
+    /// ```no_run
+    /// # async fn example(client: sync_workflow::Client, pool: sqlx::PgPool) -> anyhow::Result<()> {
+    /// let mut transaction = pool.begin().await?;
+    /// // … the application's own writes …
+    /// let news = client.signal_in(&mut *transaction, "order-7", "paid", "payment-9", &100).await?;
+    /// transaction.commit().await?;
+    /// news.announce().await;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -168,12 +183,17 @@ impl Client {
         name: &str,
         signal_id: &str,
         value: &T,
-    ) -> Result<(), Error> {
+    ) -> Result<Announcement, Error> {
         let signal = new_signal(workflow_id, name, signal_id, value)?;
-        match self.journal.signal_in(transaction.into(), &signal).await? {
-            SignalOutcome::NotOpen => Err(Error::NotOpen),
-            SignalOutcome::Delivered(_) | SignalOutcome::Duplicate => Ok(()),
-        }
+        let woken = match self.journal.signal_in(transaction.into(), &signal).await? {
+            SignalOutcome::NotOpen => return Err(Error::NotOpen),
+            SignalOutcome::Delivered(woken) => Some(woken),
+            SignalOutcome::Duplicate => None,
+        };
+        Ok(Announcement {
+            client: self.clone(),
+            woken,
+        })
     }
 
     /// Tells the workers of a queue to look for runs now, for instance after a transaction with
@@ -322,29 +342,17 @@ impl Client {
         }
     }
 
-    /// Tells whoever holds a run that something arrived for it.
+    /// Tells whoever holds a run, or may take it, that something arrived for it.
     async fn announce(&self, woken: WokenRun) {
-        let local = self.local_node();
-        match (woken.node, local) {
-            (Some(holder), Some(local)) if holder == local.id => {
-                local.tell_arrived(woken.run);
+        match (self.local_node(), woken.node) {
+            (Some(local), Some(holder)) if holder == local.id => local.tell_arrived(woken.run),
+            (_, Some(node)) => {
+                let run = woken.run;
+                self.hint(Hint::Arrived { node, run }).await;
             }
-            (Some(node), _) => {
-                self.hint(Hint::Arrived {
-                    node,
-                    run: woken.run,
-                })
-                .await
-            }
-            (None, local) => {
-                if let Some(local) = &local {
-                    local.dispatch.notify_one();
-                }
-                if local.is_none() {
-                    // Any queue: a hint wakes whoever hears it.
-                    self.hint(Hint::Ready("".into())).await;
-                }
-            }
+            (Some(local), None) => local.woken(&[woken]),
+            // Any queue: a hint wakes whoever hears it.
+            (None, None) => self.hint(Hint::Ready("".into())).await,
         }
     }
 
@@ -385,29 +393,4 @@ fn new_signal<T: Serialize + ?Sized>(
         name: name.into(),
         payload: payload::encode(value).map_err(Error::Unencodable)?,
     })
-}
-
-/// The task that listens to hints for a client without a worker.
-struct Listener(tokio::task::JoinHandle<()>);
-
-impl Listener {
-    fn start(journal: Arc<dyn Journal>, watchers: Arc<Watchers>) -> Self {
-        Self(tokio::spawn(async move {
-            loop {
-                for hint in journal.hints().await {
-                    match hint {
-                        Hint::Closed(run) => watchers.changed(run),
-                        Hint::LookAgain => watchers.look_again(),
-                        Hint::Ready(_) | Hint::Arrived { .. } => {}
-                    }
-                }
-            }
-        }))
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }

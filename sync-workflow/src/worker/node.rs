@@ -245,7 +245,7 @@ impl Node {
         }
     }
 
-    /// The inboxes of these runs were moved by a commit of this node.
+    /// The inboxes of these runs were moved by a commit of this node, or by a client of its process.
     pub(crate) fn woken(&self, woken: &[WokenRun]) {
         for WokenRun { run, node } in woken {
             match node {
@@ -255,12 +255,11 @@ impl Node {
                     node: *node,
                     run: *run,
                 }),
+                // This node takes it, or another one: it may have no room here, or be of another
+                // queue.
                 None => {
                     self.dispatch.notify_one();
-                    if self.room() == 0 {
-                        self.notifier
-                            .hint(Hint::Ready(Arc::clone(&self.settings.queue)));
-                    }
+                    self.notifier.woken(*run);
                 }
             }
         }
