@@ -9,6 +9,9 @@ mod commits;
 mod conformance;
 mod connections;
 mod fence;
+mod lost_paths;
+mod poolers;
+mod proxy;
 mod schema;
 mod steps;
 

@@ -1,8 +1,21 @@
 //! The engine end to end: worker, client and workflow code on a journal.
 
-mod basics;
+mod activities;
+mod children;
+mod code;
 mod combinators;
 mod crash;
+mod drain;
+mod failing_commits;
+mod faults;
+mod fence;
+mod full_disk;
+mod own_transactions;
+mod parking;
+mod queues;
+mod runs;
+mod transactions;
+mod waiting;
 
 use std::{future::Future, sync::Arc, time::Duration};
 

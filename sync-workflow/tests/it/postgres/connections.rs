@@ -84,7 +84,7 @@ async fn callers_that_go_away_leave_no_connection_inside_a_transaction() {
     }
 }
 
-async fn poll_and_drop<T>(future: impl Future<Output = T>, polls: usize) {
+pub(super) async fn poll_and_drop<T>(future: impl Future<Output = T>, polls: usize) {
     let mut future = Box::pin(future);
     for _ in 0..polls {
         if future.as_mut().now_or_never().is_some() {
@@ -150,6 +150,33 @@ async fn hints_reach_other_processes_and_a_lost_listener_says_look_again() {
 }
 
 #[tokio::test]
+async fn every_reader_of_one_journal_hears_every_hint() {
+    let bench = Bench::new().await;
+    let journal = std::sync::Arc::new(
+        PostgresJournal::connect(bench.database.url())
+            .await
+            .unwrap(),
+    );
+    let run = RunId::from_uuid(Uuid::now_v7());
+    let readers: Vec<_> = (0..3)
+        .map(|_| {
+            let journal = std::sync::Arc::clone(&journal);
+            tokio::spawn(
+                async move { while !journal.hints().await.contains(&Hint::Closed(run)) {} },
+            )
+        })
+        .collect();
+    let told = async {
+        while !readers.iter().all(tokio::task::JoinHandle::is_finished) {
+            bench.journal.notify(&[Hint::Closed(run)]).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(60), told).await;
+    assert!(in_time.is_ok(), "some reader heard nothing");
+}
+
+#[tokio::test]
 async fn a_server_that_cannot_be_reached_is_unavailable() {
     let port = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
@@ -167,8 +194,14 @@ async fn a_wrong_database_is_refused_without_a_second_try() {
     let url = database
         .url()
         .replace(database.name(), "there_is_no_such_database");
-    let refused = PostgresJournal::connect(&url).await;
-    assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
+    let refused = PostgresJournal::connect(&url).await.unwrap_err();
+    assert!(matches!(refused, Error::Refused(_)), "{refused:?}");
+    let words = format!("{:#}", anyhow::Error::from(refused));
+    assert_eq!(
+        words.matches("does not exist").count(),
+        1,
+        "a cause is said once: {words}"
+    );
 }
 
 #[tokio::test]

@@ -1,0 +1,298 @@
+//! Commits that the journal refuses, loses, or answers with silence.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use sync_workflow::{
+    Activity, ActivityContext, Context, Failure, RunError, Worker,
+    id::WorkflowId,
+    journal::{Batch, Journal, Transition, memory::MemoryJournal},
+    record::RecordKind,
+    status::RunStatus,
+    worker::WorkerBuilder,
+};
+
+use super::{
+    eventually,
+    faults::{Fault, Faulty},
+    quick,
+};
+
+fn journal() -> Arc<Faulty> {
+    Faulty::new(Arc::new(MemoryJournal::new()))
+}
+
+async fn start(journal: &Arc<Faulty>, builder: WorkerBuilder) -> Worker {
+    let journal: Arc<dyn Journal> = Arc::<Faulty>::clone(journal);
+    builder.start_on(journal).await.unwrap()
+}
+
+/// Counts its calls.
+#[derive(Clone, Default)]
+struct Counter(Arc<AtomicU32>);
+
+impl Activity for Counter {
+    const NAME: &'static str = "counter";
+    type Input = u32;
+    type Output = u32;
+    type Error = Failure;
+
+    async fn run(&self, _ctx: ActivityContext, n: u32) -> Result<u32, Failure> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(n)
+    }
+}
+
+async fn steps(ctx: Context, count: u32) -> Result<u32, Failure> {
+    let mut sum = 0;
+    for n in 0..count {
+        sum += ctx.activity(Counter::activity(), n).await?;
+    }
+    Ok(sum)
+}
+
+/// Runs four steps while the `number`th commit fails, and says how often a step ran.
+async fn calls_with(fault: Fault, number: u32) -> u32 {
+    let journal = journal();
+    let counter = Counter::default();
+    let build = quick().workflow(steps).activity(counter.clone());
+    let worker = start(&journal, build).await;
+    let mut commits = 0;
+    journal.plan(move |_| {
+        commits += 1;
+        if commits == number {
+            fault
+        } else {
+            Fault::None
+        }
+    });
+    let client = worker.client();
+    let handle = match client.start(steps, "a", 4).await {
+        Ok(handle) => handle,
+        // Only a start that is refused for good is the caller's to repeat.
+        Err(error) => {
+            assert_eq!((fault, number), (Fault::Refused, 1), "{error:?}");
+            client.start(steps, "a", 4).await.unwrap()
+        }
+    };
+    let result = match handle.result().await {
+        Err(RunError::Parked { reason }) => {
+            assert_eq!(fault, Fault::Refused);
+            assert!(reason.contains("as planned"), "{reason}");
+            client.unpark("a").await.unwrap();
+            handle.result().await
+        }
+        result => result,
+    };
+    assert_eq!(result.unwrap(), 6, "{fault:?} at commit {number}");
+    assert_eq!(journal.failed(), 1, "{fault:?} at commit {number}");
+    let history = client.history(handle.run_id(), 0, 100).await.unwrap();
+    let kinds: Vec<_> = history.items.iter().map(|item| item.kind()).collect();
+    let mut expected = vec![RecordKind::ActivityCompleted; 4];
+    expected.insert(0, RecordKind::Started);
+    expected.push(RecordKind::Completed);
+    assert_eq!(kinds, expected, "{fault:?} at commit {number}");
+    worker.shutdown().await;
+    counter.0.load(Ordering::SeqCst)
+}
+
+/// The start and each of four steps, of which the last shares its commit with the end.
+const COMMITS: u32 = 5;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_survives_a_commit_that_fails_in_any_way_at_any_place() {
+    for fault in Fault::ALL {
+        for number in 1..=COMMITS {
+            let calls = calls_with(fault, number).await;
+            let expected = match fault {
+                // The value of the step is kept, or its record is found.
+                Fault::None | Fault::NotCommitted | Fault::LostBefore | Fault::LostAfter => 4,
+                // The step whose record was lost with the worker, or was refused, runs again.
+                Fault::Refused | Fault::Fenced => 4 + u32::from(number > 1),
+            };
+            assert_eq!(calls, expected, "{fault:?} at commit {number}");
+        }
+    }
+}
+
+fn concerns(batch: &Batch, workflow_run: sync_workflow::id::RunId) -> bool {
+    batch.runs.iter().any(|commit| commit.run == workflow_run)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_whose_parking_is_refused_too_is_tried_again_only_with_the_next_look() {
+    let journal = journal();
+    let counter = Counter::default();
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let build = quick()
+        .workflow(steps)
+        .workflow(waits_at_gate)
+        .activity(counter.clone())
+        .activity(Gate(Arc::clone(&gate)));
+    let worker = start(&journal, build).await;
+    let client = worker.client();
+    let handle = client.start(waits_at_gate, "guilty", ()).await.unwrap();
+    let guilty = handle.run_id();
+    journal.plan(move |batch| {
+        if concerns(batch, guilty) {
+            Fault::Refused
+        } else {
+            Fault::None
+        }
+    });
+    let looked = journal.looked_at_owned();
+    gate.add_permits(1_000);
+    eventually("the worker has looked around a few times", || async {
+        journal.looked_at_owned() >= looked + 6
+    })
+    .await;
+    let (failed, looks) = (journal.failed(), journal.looked_at_owned() - looked);
+    // The records and the parking, once per look; a batch of several runs is taken apart.
+    assert!(failed >= 2, "nothing was refused");
+    assert!(
+        failed <= 3 * (looks + 2),
+        "{failed} refusals in {looks} looks"
+    );
+    // Meanwhile the others go on.
+    let other = client.start(steps, "innocent", 4).await.unwrap();
+    assert_eq!(other.result().await.unwrap(), 6);
+    assert_eq!(handle.describe().await.unwrap().status, RunStatus::Running);
+
+    journal.plan(|_| Fault::None);
+    assert_eq!(handle.result().await.unwrap(), 7);
+    worker.shutdown().await;
+}
+
+/// Ends when it gets a permit.
+struct Gate(Arc<tokio::sync::Semaphore>);
+
+impl Activity for Gate {
+    const NAME: &'static str = "gate";
+    type Input = ();
+    type Output = ();
+    type Error = Failure;
+
+    async fn run(&self, _ctx: ActivityContext, (): ()) -> Result<(), Failure> {
+        self.0.acquire().await?.forget();
+        Ok(())
+    }
+}
+
+async fn waits_at_gate(ctx: Context, (): ()) -> Result<u32, Failure> {
+    ctx.activity(Gate::activity(), ()).await?;
+    Ok(7)
+}
+
+async fn has_a_child(ctx: Context, (): ()) -> Result<u32, Failure> {
+    let id = WorkflowId::new("child")?;
+    Ok(ctx.child(waits_at_gate, ()).id(id).await?)
+}
+
+async fn goes_on_elsewhere(ctx: Context, first: bool) -> Result<u32, Failure> {
+    if !first {
+        return Ok(9);
+    }
+    ctx.continue_as_new(goes_on_elsewhere, false).await
+}
+
+/// A worker with room for two runs, in whose journal the next commit that brings a run to life is
+/// refused.
+async fn crowded() -> (Arc<Faulty>, Worker, Arc<tokio::sync::Semaphore>) {
+    let journal = journal();
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let build = quick()
+        .max_resident_runs(2)
+        .evict_after(Duration::from_secs(600))
+        .workflow(waits_at_gate)
+        .workflow(has_a_child)
+        .workflow(goes_on_elsewhere)
+        .activity(Gate(Arc::clone(&gate)));
+    let worker = start(&journal, build).await;
+    (journal, worker, gate)
+}
+
+/// Makes sure that two runs still fit into memory side by side.
+async fn both_places_are_free(worker: &Worker, gate: &tokio::sync::Semaphore) {
+    let client = worker.client();
+    let first = client.start(waits_at_gate, "first", ()).await.unwrap();
+    let second = client.start(waits_at_gate, "second", ()).await.unwrap();
+    eventually("both runs are in memory", || async {
+        worker.resident_runs() == 2
+    })
+    .await;
+    gate.add_permits(2);
+    assert_eq!(first.result().await.unwrap(), 7);
+    assert_eq!(second.result().await.unwrap(), 7);
+}
+
+fn refuse_once(journal: &Faulty, mut is_it: impl FnMut(&Batch) -> bool + Send + 'static) {
+    let mut is_over = false;
+    journal.plan(move |batch| {
+        if !is_over && is_it(batch) {
+            is_over = true;
+            Fault::Refused
+        } else {
+            Fault::None
+        }
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_that_is_refused_gives_back_the_place_kept_for_it() {
+    let (journal, worker, gate) = crowded().await;
+    refuse_once(&journal, |batch| !batch.starts.is_empty());
+    worker
+        .client()
+        .start(waits_at_gate, "refused", ())
+        .await
+        .unwrap_err();
+    assert_eq!(journal.failed(), 1);
+    both_places_are_free(&worker, &gate).await;
+    worker.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_child_that_is_refused_gives_back_the_place_kept_for_it() {
+    let (journal, worker, gate) = crowded().await;
+    refuse_once(&journal, |batch| {
+        batch.runs.iter().any(|commit| !commit.children.is_empty())
+    });
+    let client = worker.client();
+    let parent = client.start(has_a_child, "parent", ()).await.unwrap();
+    let Err(RunError::Parked { .. }) = parent.result().await else {
+        panic!("not parked")
+    };
+    both_places_are_free(&worker, &gate).await;
+    // And the parent goes on where it was.
+    gate.add_permits(1);
+    client.unpark("parent").await.unwrap();
+    assert_eq!(parent.result().await.unwrap(), 7);
+    worker.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_continuation_that_is_refused_gives_back_the_place_kept_for_it() {
+    let (journal, worker, gate) = crowded().await;
+    refuse_once(&journal, |batch| {
+        batch.runs.iter().any(
+            |commit| matches!(&commit.transition, Transition::Close(close) if close.next.is_some()),
+        )
+    });
+    let client = worker.client();
+    let chain = client
+        .start(goes_on_elsewhere, "chain", true)
+        .await
+        .unwrap();
+    let Err(RunError::Parked { .. }) = chain.result().await else {
+        panic!("not parked")
+    };
+    both_places_are_free(&worker, &gate).await;
+    client.unpark("chain").await.unwrap();
+    assert_eq!(chain.result().await.unwrap(), 9);
+    worker.shutdown().await;
+}

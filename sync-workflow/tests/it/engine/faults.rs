@@ -1,0 +1,238 @@
+//! A journal that fails as it is told.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use sync_workflow::{
+    id::{NodeId, Position, RunId},
+    journal::{
+        Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Error, Hint, History,
+        HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page, Renewal, Result,
+        RunFilter, RunInfo, RunSelector, SignalOutcome, StartOutcome, StepTransaction,
+        TransactionCommit, WokenRun,
+    },
+    record::Record,
+};
+
+/// What happens to a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It happens and is acknowledged.
+    None,
+    /// Nothing is written; trying again helps.
+    NotCommitted,
+    /// Nothing is written; trying again does not help.
+    Refused,
+    /// The node is declared dead before it: nothing is written.
+    Fenced,
+    /// Nothing is written and nobody says so.
+    LostBefore,
+    /// It happens and nobody says so.
+    LostAfter,
+}
+
+impl Fault {
+    /// All that is not plain success.
+    pub(crate) const ALL: [Self; 5] = [
+        Self::NotCommitted,
+        Self::Refused,
+        Self::Fenced,
+        Self::LostBefore,
+        Self::LostAfter,
+    ];
+}
+
+type Plan = dyn FnMut(&Batch) -> Fault + Send;
+type Prelude = dyn Fn() -> BoxFuture<'static, ()> + Send;
+
+/// A journal whose commits fail by a plan; everything else is another journal's.
+pub(crate) struct Faulty {
+    inner: Arc<dyn Journal>,
+    plan: Mutex<Box<Plan>>,
+    prelude: Mutex<Box<Prelude>>,
+    failed: AtomicUsize,
+    looked_at_owned: AtomicUsize,
+}
+
+impl Faulty {
+    /// All commits succeed until there is a plan.
+    pub(crate) fn new(inner: Arc<dyn Journal>) -> Arc<Self> {
+        Arc::new(Self {
+            inner,
+            plan: Mutex::new(Box::new(|_| Fault::None)),
+            prelude: Mutex::new(Box::new(|| Box::pin(async {}))),
+            failed: AtomicUsize::new(0),
+            looked_at_owned: AtomicUsize::new(0),
+        })
+    }
+
+    /// Asks `plan` about every commit from now on.
+    pub(crate) fn plan(&self, plan: impl FnMut(&Batch) -> Fault + Send + 'static) {
+        *self.plan.lock().unwrap() = Box::new(plan);
+    }
+
+    /// Does something before every commit from now on.
+    pub(crate) fn before_commits(
+        &self,
+        prelude: impl Fn() -> BoxFuture<'static, ()> + Send + 'static,
+    ) {
+        *self.prelude.lock().unwrap() = Box::new(prelude);
+    }
+
+    /// How many commits have failed, by plan or by themselves.
+    pub(crate) fn failed(&self) -> usize {
+        self.failed.load(Ordering::SeqCst)
+    }
+
+    /// How often a worker has compared what it holds with what it should hold.
+    pub(crate) fn looked_at_owned(&self) -> usize {
+        self.looked_at_owned.load(Ordering::SeqCst)
+    }
+
+    fn next(&self, batch: &Batch) -> Fault {
+        (self.plan.lock().unwrap())(batch)
+    }
+}
+
+#[async_trait]
+impl Journal for Faulty {
+    async fn commit(&self, node: NodeId, batch: &Batch) -> Result<BatchOutcome> {
+        let prelude = (self.prelude.lock().unwrap())();
+        prelude.await;
+        let fault = self.next(batch);
+        let outcome = match fault {
+            Fault::None => self.inner.commit(node, batch).await,
+            Fault::NotCommitted => Err(Error::Unavailable("as planned".into())),
+            Fault::Refused => Err(Error::Refused("as planned".into())),
+            Fault::Fenced => {
+                self.inner.retire(node).await?;
+                self.inner.commit(node, batch).await
+            }
+            Fault::LostBefore => Err(Error::Unknown("as planned".into())),
+            Fault::LostAfter => {
+                self.inner.commit(node, batch).await?;
+                Err(Error::Unknown("as planned".into()))
+            }
+        };
+        self.failed
+            .fetch_add(usize::from(outcome.is_err()), Ordering::SeqCst);
+        outcome
+    }
+
+    async fn owned(&self, node: NodeId) -> Result<Vec<ClaimedRun>> {
+        self.looked_at_owned.fetch_add(1, Ordering::SeqCst);
+        self.inner.owned(node).await
+    }
+
+    async fn enlist(&self, node: NodeId, lease: Duration) -> Result<Timestamp> {
+        self.inner.enlist(node, lease).await
+    }
+
+    async fn renew(&self, node: NodeId, lease: Duration) -> Result<Renewal> {
+        self.inner.renew(node, lease).await
+    }
+
+    async fn reap(&self, limit: u32) -> Result<Vec<NodeId>> {
+        self.inner.reap(limit).await
+    }
+
+    async fn retire(&self, node: NodeId) -> Result<()> {
+        self.inner.retire(node).await
+    }
+
+    async fn was_committed(&self, node: NodeId, batch: &Batch) -> Result<Option<bool>> {
+        self.inner.was_committed(node, batch).await
+    }
+
+    async fn claim(&self, node: NodeId, request: &ClaimRequest) -> Result<Claim> {
+        self.inner.claim(node, request).await
+    }
+
+    async fn load(&self, run: RunId, from: Position, limit: u32) -> Result<History> {
+        self.inner.load(run, from, limit).await
+    }
+
+    async fn inbox(&self, run: RunId, children: &[RunId], limit: u32) -> Result<Inbox> {
+        self.inner.inbox(run, children, limit).await
+    }
+
+    async fn begin(&self) -> Result<OpenTransaction> {
+        self.inner.begin().await
+    }
+
+    async fn commit_step(
+        &self,
+        transaction: OpenTransaction,
+        commit: &TransactionCommit,
+    ) -> Result<()> {
+        self.inner.commit_step(transaction, commit).await
+    }
+
+    async fn start(&self, run: &NewRun) -> Result<StartOutcome> {
+        self.inner.start(run).await
+    }
+
+    async fn start_in(
+        &self,
+        transaction: StepTransaction<'_>,
+        run: &NewRun,
+    ) -> Result<StartOutcome> {
+        self.inner.start_in(transaction, run).await
+    }
+
+    async fn signal(&self, signal: &NewSignal) -> Result<SignalOutcome> {
+        self.inner.signal(signal).await
+    }
+
+    async fn signal_in(
+        &self,
+        transaction: StepTransaction<'_>,
+        signal: &NewSignal,
+    ) -> Result<SignalOutcome> {
+        self.inner.signal_in(transaction, signal).await
+    }
+
+    async fn request_cancel(&self, run: &RunSelector) -> Result<Option<WokenRun>> {
+        self.inner.request_cancel(run).await
+    }
+
+    async fn terminate(&self, run: &RunSelector, record: &Record) -> Result<Option<WokenRun>> {
+        self.inner.terminate(run, record).await
+    }
+
+    async fn unpark(&self, run: &RunSelector) -> Result<Option<WokenRun>> {
+        self.inner.unpark(run).await
+    }
+
+    async fn outcome(&self, run: RunId) -> Result<Option<Closed>> {
+        self.inner.outcome(run).await
+    }
+
+    async fn describe(&self, run: &RunSelector) -> Result<Option<RunInfo>> {
+        self.inner.describe(run).await
+    }
+
+    async fn list(&self, filter: &RunFilter) -> Result<Page<RunInfo>> {
+        self.inner.list(filter).await
+    }
+
+    async fn history(&self, run: RunId, from: Position, limit: u32) -> Result<Page<HistoryRecord>> {
+        self.inner.history(run, from, limit).await
+    }
+
+    async fn notify(&self, hints: &[Hint]) -> Result<()> {
+        self.inner.notify(hints).await
+    }
+
+    async fn hints(&self) -> Vec<Hint> {
+        self.inner.hints().await
+    }
+}

@@ -1,0 +1,97 @@
+//! Sleeping, signals, and values that every replay repeats.
+
+use std::time::Duration;
+
+use sync_workflow::{Context, Failure, status::RunStatus};
+
+use super::{Storage, code::collects, eventually, on_every_journal, quick};
+
+on_every_journal![
+    a_sleep_ends_after_eviction,
+    signals_are_received_in_the_order_in_which_they_were_sent,
+    a_signal_sent_twice_with_one_id_is_received_once,
+    the_same_time_and_random_values_are_seen_by_every_replay,
+];
+
+async fn naps(ctx: Context, millis: u64) -> Result<bool, Failure> {
+    let before = ctx.now();
+    ctx.sleep(Duration::from_millis(millis)).await?;
+    Ok(ctx.now().duration_since(before) >= jiff::SignedDuration::from_millis(millis as i64))
+}
+
+async fn a_sleep_ends_after_eviction(storage: Storage) {
+    let worker = storage.start(quick().workflow(naps)).await;
+    let handle = worker.client().start(naps, "a", 400).await.unwrap();
+    eventually("the run leaves memory", || async {
+        worker.resident_runs() == 0 && handle.describe().await.unwrap().status == RunStatus::Pending
+    })
+    .await;
+    assert!(handle.result().await.unwrap());
+    worker.shutdown().await;
+}
+
+async fn signals_are_received_in_the_order_in_which_they_were_sent(storage: Storage) {
+    let worker = storage.start(quick().workflow(collects)).await;
+    let handle = worker.client().start(collects, "a", 250).await.unwrap();
+    for number in 0..250_u32 {
+        handle.signal("number", &number).await.unwrap();
+        if number == 100 {
+            eventually("the run leaves memory", || async {
+                worker.resident_runs() == 0
+            })
+            .await;
+        }
+    }
+    assert_eq!(handle.result().await.unwrap(), (0..250).collect::<Vec<_>>());
+    worker.shutdown().await;
+}
+
+async fn a_signal_sent_twice_with_one_id_is_received_once(storage: Storage) {
+    let worker = storage.start(quick().workflow(collects)).await;
+    let client = worker.client();
+    let handle = client.start(collects, "a", 2).await.unwrap();
+    client
+        .signal_once("a", "number", "first", &1)
+        .await
+        .unwrap();
+    client
+        .signal_once("a", "number", "first", &1)
+        .await
+        .unwrap();
+    client
+        .signal_once("a", "number", "second", &2)
+        .await
+        .unwrap();
+    assert_eq!(handle.result().await.unwrap(), [1, 2]);
+    worker.shutdown().await;
+}
+
+async fn draws(ctx: Context, (): ()) -> Result<bool, Failure> {
+    let draw = || {
+        (
+            ctx.random(),
+            ctx.uuid(),
+            ctx.side_effect("pid", std::process::id),
+        )
+    };
+    let drawn = (ctx.now(), draw(), draw());
+    let recorded = ctx.activity(echo, serde_json::to_value(drawn)?).await?;
+    ctx.wait::<()>("go").await?;
+    Ok(recorded == serde_json::to_value(drawn)? && drawn.1 != drawn.2)
+}
+
+async fn echo(value: serde_json::Value) -> Result<serde_json::Value, Failure> {
+    Ok(value)
+}
+
+async fn the_same_time_and_random_values_are_seen_by_every_replay(storage: Storage) {
+    let worker = storage.start(quick().workflow(draws).activity(echo)).await;
+    let handle = worker.client().start(draws, "a", ()).await.unwrap();
+    eventually("the run leaves memory", || async {
+        worker.resident_runs() == 0
+    })
+    .await;
+    handle.signal("go", &()).await.unwrap();
+    assert!(handle.result().await.unwrap());
+    worker.shutdown().await;
+}
