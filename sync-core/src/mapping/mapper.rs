@@ -88,30 +88,38 @@ impl Mapper {
     /// # Errors
     /// The document set aside, with the first reason found. It never fails the page that it is on.
     pub fn map(&self, raw: &RawValue, parent: Option<&ExternalId>) -> Result<Record, Quarantined> {
+        self.map_owned(raw.to_owned(), parent)
+    }
+
+    /// Maps one document as [`Mapper::map`] does, and keeps it without copying it.
+    ///
+    /// # Errors
+    /// As [`Mapper::map`].
+    pub fn map_owned(
+        &self,
+        raw: Box<RawValue>,
+        parent: Option<&ExternalId>,
+    ) -> Result<Record, Quarantined> {
         let mut reading = Reading::new(self);
-        let walked = walk(&self.plan, &mut reading, raw);
-        let (external_id, values) = match (walked, reading) {
-            (Err(_), reading) => return Err(reading.set_aside(raw, QuarantineReason::Unreadable)),
-            (Ok(digest), mut reading) => {
-                self.fill_from_parent(&mut reading.values, parent);
-                if let Some(reason) = reading.first_problem() {
-                    return Err(reading.set_aside(raw, reason));
-                }
-                let id = reading
-                    .external_id
-                    .expect("a record without id has a problem");
-                (id, (digest, reading.values))
-            }
+        let walked = walk(&self.plan, &mut reading, &raw);
+        let Ok(digest) = walked else {
+            return Err(reading.set_aside(raw, QuarantineReason::Unreadable));
         };
-        let (digest, values) = values;
+        self.fill_from_parent(&mut reading.values, parent);
+        if let Some(reason) = reading.first_problem() {
+            return Err(reading.set_aside(raw, reason));
+        }
+        let values = reading.values;
         Ok(Record {
             content_hash: content_hash(&values, parent, digest),
             source_updated_at: self
                 .updated_at
                 .and_then(|index| values[index].as_timestamp()),
-            external_id,
+            external_id: reading
+                .external_id
+                .expect("a record without id has a problem"),
             values,
-            raw: raw.to_owned(),
+            raw,
             parent_id: parent.cloned(),
         })
     }
@@ -209,13 +217,13 @@ impl<'m> Reading<'m> {
     }
 
     /// Of a document of another type the id is not kept: ids are unique within a type only.
-    fn set_aside(self, raw: &RawValue, reason: QuarantineReason) -> Quarantined {
+    fn set_aside(self, raw: Box<RawValue>, reason: QuarantineReason) -> Quarantined {
         let is_foreign = matches!(reason, QuarantineReason::WrongRecordType { .. });
         let external_id = self.external_id.filter(|_| !is_foreign);
         Quarantined {
             external_id,
             reason,
-            raw: raw.to_owned(),
+            raw,
         }
     }
 
