@@ -57,7 +57,7 @@ impl Connection<'_> {
     ///
     /// With a generation, every record of the page bears it afterwards: a walk that looks for deletions
     /// gives it, a delta does not. Idempotent by (organisation, external id) and content hash. One statement
-    /// on Postgres.
+    /// on Postgres; two where the page before was mostly stored already, and then only what differs is sent.
     ///
     /// # Errors
     /// The database fails, or a record does not have the table's shape. The transaction must then be undone.

@@ -1,7 +1,5 @@
 //! Before a page is written: what occurs twice is folded, what no database can hold is set aside.
 
-use std::collections::HashMap;
-
 use sync_core::{FieldType, QuarantineReason, Quarantined, Record, Value};
 
 use super::table::Table;
@@ -9,7 +7,8 @@ use super::table::Table;
 /// The first year that every destination can store.
 const FIRST_YEAR: i16 = -4712;
 
-/// The records of a page that are to be written, each id once.
+/// The records of a page that are to be written, each id once, in the order of their ids: neighbours in an
+/// index are then written one after the other.
 #[derive(Debug)]
 pub(super) struct Folded<'r> {
     pub(super) records: Vec<&'r Record>,
@@ -21,34 +20,34 @@ pub(super) struct Folded<'r> {
 
 /// Keeps the newest record of each id; of equally new ones the last.
 pub(super) fn fold<'r>(table: &Table, page: &'r [Record]) -> Folded<'r> {
-    let mut place: HashMap<&str, usize> = HashMap::with_capacity(page.len());
     let mut result = Folded {
         records: Vec::with_capacity(page.len()),
         folded: 0,
         refused: Vec::new(),
     };
     for record in page {
-        if let Some(reason) = unstorable(table, record) {
-            result.refused.push(Quarantined {
+        match unstorable(table, record) {
+            None => result.records.push(record),
+            Some(reason) => result.refused.push(Quarantined {
                 external_id: Some(record.external_id.clone()),
                 reason,
                 raw: record.raw.clone(),
-            });
-            continue;
-        }
-        match place.get(record.external_id.as_str()) {
-            None => {
-                place.insert(record.external_id.as_str(), result.records.len());
-                result.records.push(record);
-            }
-            Some(&earlier) => {
-                result.folded += 1;
-                if !is_older(record, result.records[earlier]) {
-                    result.records[earlier] = record;
-                }
-            }
+            }),
         }
     }
+    // Stable: what comes later in the page stays behind what comes earlier.
+    result
+        .records
+        .sort_by(|one, other| one.external_id.as_str().cmp(other.external_id.as_str()));
+    let storable = result.records.len();
+    result.records.dedup_by(|later, kept| {
+        let is_same = later.external_id == kept.external_id;
+        if is_same && !is_older(later, kept) {
+            *kept = *later;
+        }
+        is_same
+    });
+    result.folded = (storable - result.records.len()) as u64;
     result
 }
 

@@ -23,6 +23,9 @@ const DANGLING: &str = "\
 from {table} t where t.org_id = $1 and t.deleted_at is null and t.{column} is not null
   and not exists (select 1 from {target} x where x.org_id = $1 and x.external_id = t.{column})";
 
+const FORGET_ALL: &str = "\
+delete from {sync}unresolved_refs where org_id = $1 and adapter = $2 and entity = $3 and field = $4";
+
 const FORGET: &str = "\
 delete from {sync}unresolved_refs as u
 where u.org_id = $1 and u.adapter = $2 and u.entity = $3 and u.field = $4
@@ -82,14 +85,22 @@ impl Connection<'_> {
         let (org, adapter, entity) = rows.key();
         let field = column.as_str();
         let dangling: i64 = on!(self, connection => {
-            let query = sqlx::query(sql(FORGET)).bind(org).bind(adapter).bind(entity).bind(field);
-            query.persistent(false).execute(&mut **connection).await?;
-            let query = sqlx::query(sql(NOTE)).bind(org).bind(adapter).bind(entity).bind(field);
-            let query = query.bind(target.entity().as_str()).bind(MOST_NOTED);
-            query.persistent(false).execute(&mut **connection).await?;
             let query = sqlx::query_scalar(sql(COUNT)).bind(org);
             query.persistent(false).fetch_one(&mut **connection).await?
         });
+        // Most often every reference leads somewhere: then one question is all.
+        let forget = sql(if dangling == 0 { FORGET_ALL } else { FORGET });
+        on!(self, connection => {
+            let query = sqlx::query(forget).bind(org).bind(adapter).bind(entity).bind(field);
+            query.persistent(false).execute(&mut **connection).await?;
+        });
+        if dangling > 0 {
+            on!(self, connection => {
+                let query = sqlx::query(sql(NOTE)).bind(org).bind(adapter).bind(entity).bind(field);
+                let query = query.bind(target.entity().as_str()).bind(MOST_NOTED);
+                query.persistent(false).execute(&mut **connection).await?;
+            });
+        }
         Ok(count(dangling))
     }
 }

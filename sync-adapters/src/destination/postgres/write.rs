@@ -1,6 +1,14 @@
-//! One page, one statement, one round trip.
+//! One page, one statement, one round trip. Where pages mostly hold what is stored already, a page is asked
+//! for first, and only what differs is sent.
 
-use std::{fmt::Write as _, iter, sync::Arc};
+use std::{
+    fmt::Write as _,
+    iter,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use sqlx::{
     Arguments as _, AssertSqlSafe, Encode, PgConnection, Postgres, Type,
@@ -16,8 +24,11 @@ use super::{
 
 /// Records in one statement; a larger page takes several.
 const MOST_ROWS: usize = 5_000;
+/// Fewer records are sent as they are: the question would cost more than it saves.
+const WORTH_ASKING: usize = 32;
 /// Parameters before those of the schema's columns: organisation, generation, and the arrays of the columns
-/// that every table has. After the schema's columns come adapter and entity, where the ledger is written.
+/// that every table has. After the schema's columns come adapter, entity and the ids that were found unchanged,
+/// where the ledger is written.
 const FIXED: usize = 7;
 
 /// The statements that write a page into a table.
@@ -25,6 +36,9 @@ const FIXED: usize = 7;
 pub(in crate::destination) struct WriteStatements {
     plain: Arc<str>,
     stamping: Arc<str>,
+    unchanged: Arc<str>,
+    /// Whether the last page was mostly stored already. The next one is likely to be so too.
+    asks_first: AtomicBool,
 }
 
 impl WriteStatements {
@@ -33,6 +47,8 @@ impl WriteStatements {
         Self {
             plain: format!("with written as ({written}\n){COUNTS}").into(),
             stamping: format!("with written as ({written}\n){}{COUNTS}", seen(columns)).into(),
+            unchanged: unchanged(table).into(),
+            asks_first: AtomicBool::new(false),
         }
     }
 
@@ -48,14 +64,35 @@ impl WriteStatements {
 const COUNTS: &str = "
 select count(*) filter (where inserted), count(*) filter (where not inserted) from written";
 
+/// Which of the records are stored with this very content, by their places from 1 on.
+fn unchanged(table: &str) -> String {
+    let table = quoted(table);
+    format!(
+        "
+select coalesce(array_agg(sent.place), '{{}}')
+from unnest($2::text[], $3::bytea[]) with ordinality as sent (external_id, content_hash, place),
+     lateral (
+       -- The offset keeps this a look-up by the key for each record, whatever the planner believes of a
+       -- table that was filled just now.
+       select t.content_hash from {table} t
+       where t.org_id = $1 and t.external_id = sent.external_id and t.deleted_at is null
+       offset 0
+     ) stored
+where stored.content_hash = sent.content_hash"
+    )
+}
+
 /// What was met and not rewritten bears the generation in the ledger: one row of it for the whole page.
 fn seen(columns: &[Column]) -> String {
     let (adapter, entity) = (FIXED + columns.len() + 1, FIXED + columns.len() + 2);
+    let unchanged = entity + 1;
     format!(
         ", seen as (
   insert into sync.seen (org_id, adapter, entity, generation, external_ids)
-  select $1, ${adapter}, ${entity}, $2, array_agg(met) from unnest($3::text[]) as met
-  where met not in (select external_id from written)
+  select $1, ${adapter}, ${entity}, $2, array_agg(met) from (
+    select met from unnest($3::text[]) as met where met not in (select external_id from written)
+    union all select unnest(${unchanged}::text[])
+  ) as met (met)
   having count(*) > 0
 )"
     )
@@ -117,36 +154,117 @@ pub(in crate::destination) async fn write(
 ) -> Result<ChangeCounts, Error> {
     let mut counts = ChangeCounts::default();
     for chunk in records.chunks(MOST_ROWS) {
-        let arguments = arguments(rows, generation, chunk).map_err(Error::Unsendable)?;
-        let statement = AssertSqlSafe(rows.table().postgres_write().of(generation));
-        let (inserted, updated): (i64, i64) = sqlx::query_as_with(statement, arguments)
-            .fetch_one(&mut *connection)
-            .await?;
-        counts.inserted += inserted.unsigned_abs();
-        counts.updated += updated.unsigned_abs();
+        let statements = rows.table().postgres_write();
+        let mut page = Page::of(chunk.to_vec());
+        if chunk.len() >= WORTH_ASKING && statements.asks_first.load(Ordering::Relaxed) {
+            page.leave_out_unchanged(connection, rows).await?;
+        }
+        let (inserted, updated) = send(connection, rows, generation, &page).await?;
+        let unchanged = chunk.len() as u64 - inserted - updated;
+        let is_mostly_stored = unchanged * 2 > chunk.len() as u64;
+        statements
+            .asks_first
+            .store(is_mostly_stored, Ordering::Relaxed);
+        counts.inserted += inserted;
+        counts.updated += updated;
+        counts.unchanged += unchanged;
     }
-    counts.unchanged = records.len() as u64 - counts.inserted - counts.updated;
     Ok(counts)
+}
+
+/// What is sent of a page.
+struct Page<'r> {
+    records: Vec<&'r Record>,
+    /// Those that are stored as they are.
+    unchanged: Vec<&'r Record>,
+}
+
+impl<'r> Page<'r> {
+    fn of(records: Vec<&'r Record>) -> Self {
+        let unchanged = Vec::new();
+        Self { records, unchanged }
+    }
+
+    /// Asks which records are stored with the same content. Their rows are neither locked nor written.
+    async fn leave_out_unchanged(
+        &mut self,
+        connection: &mut PgConnection,
+        rows: &Rows,
+    ) -> Result<(), Error> {
+        let mut arguments = PgArguments::default();
+        let added = add_keys(&mut arguments, rows, &self.records);
+        added.map_err(Error::Unsendable)?;
+        let statement = AssertSqlSafe(rows.table().postgres_write().unchanged.clone());
+        let places: Vec<i64> = sqlx::query_scalar_with(statement, arguments)
+            .fetch_one(connection)
+            .await?;
+        let mut is_unchanged = vec![false; self.records.len()];
+        for place in places {
+            let found = usize::try_from(place - 1).ok();
+            if let Some(found) = found.and_then(|index| is_unchanged.get_mut(index)) {
+                *found = true;
+            }
+        }
+        let mut told = is_unchanged.into_iter();
+        let records = std::mem::take(&mut self.records).into_iter();
+        (self.unchanged, self.records) = records.partition(|_| told.next() == Some(true));
+        Ok(())
+    }
+}
+
+fn add_keys(
+    arguments: &mut PgArguments,
+    rows: &Rows,
+    records: &[&Record],
+) -> Result<(), BoxDynError> {
+    arguments.add(rows.org().as_str())?;
+    arguments.add(ids(records).bind_iter())?;
+    arguments.add(hashes(records).bind_iter())
+}
+
+fn ids<'r>(records: &'r [&Record]) -> impl Iterator<Item = &'r str> + Clone {
+    records.iter().map(|record| record.external_id.as_str())
+}
+
+fn hashes<'r>(records: &'r [&Record]) -> impl Iterator<Item = &'r [u8]> + Clone {
+    records
+        .iter()
+        .map(|record| &record.content_hash.as_bytes()[..])
+}
+
+/// Writes what is left of a page, and gives how many rows were inserted and how many updated.
+async fn send(
+    connection: &mut PgConnection,
+    rows: &Rows,
+    generation: Option<Generation>,
+    page: &Page<'_>,
+) -> Result<(u64, u64), Error> {
+    if page.records.is_empty() && generation.is_none() {
+        return Ok((0, 0));
+    }
+    let arguments = arguments(rows, generation, page).map_err(Error::Unsendable)?;
+    let statement = AssertSqlSafe(rows.table().postgres_write().of(generation));
+    let (inserted, updated): (i64, i64) = sqlx::query_as_with(statement, arguments)
+        .fetch_one(connection)
+        .await?;
+    Ok((inserted.unsigned_abs(), updated.unsigned_abs()))
 }
 
 fn arguments(
     rows: &Rows,
     generation: Option<Generation>,
-    records: &[&Record],
+    page: &Page<'_>,
 ) -> Result<PgArguments, BoxDynError> {
+    let records = &page.records[..];
     let (org, adapter, entity) = rows.key();
     let columns = rows.table().columns();
     let raw_bytes: usize = records.iter().map(|record| record.raw.get().len()).sum();
     let mut arguments = PgArguments::default();
-    arguments.reserve(FIXED + columns.len() + 2, raw_bytes * 2);
+    arguments.reserve(FIXED + columns.len() + 3, raw_bytes * 2);
     arguments.add(org)?;
     arguments.add(generation.map_or(0, |generation| generation.0))?;
-    let ids = records.iter().map(|record| record.external_id.as_str());
-    arguments.add(ids.bind_iter())?;
-    let hashes = records
-        .iter()
-        .map(|record| &record.content_hash.as_bytes()[..]);
-    arguments.add(hashes.bind_iter())?;
+    arguments.add(ids(records).bind_iter())?;
+    arguments.add(hashes(records).bind_iter())?;
     arguments.add(records.iter().map(|record| record.raw.get()).bind_iter())?;
     let times = records
         .iter()
@@ -163,6 +281,7 @@ fn arguments(
     if generation.is_some() {
         arguments.add(adapter)?;
         arguments.add(entity)?;
+        arguments.add(ids(&page.unchanged).bind_iter())?;
     }
     Ok(arguments)
 }

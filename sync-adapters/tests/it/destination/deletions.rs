@@ -32,7 +32,7 @@ on_both!(
     references_that_lead_nowhere_are_found_and_forgotten_again,
 );
 
-async fn begin(store: &Store, walk: &str) -> Generation {
+pub(super) async fn begin(store: &Store, walk: &str) -> Generation {
     // Rows of the very millisecond in which a walk begins might be newer than it, and are spared.
     let written = jiff::Timestamp::now().as_millisecond();
     while jiff::Timestamp::now().as_millisecond() <= written {
@@ -48,7 +48,7 @@ async fn begin(store: &Store, walk: &str) -> Generation {
     generation
 }
 
-async fn candidates(store: &Store, generation: Generation) -> Vec<String> {
+pub(super) async fn candidates(store: &Store, generation: Generation) -> Vec<String> {
     let mut transaction = store.destination.begin().await.unwrap();
     let mut connection = transaction.connection();
     let (mut found, mut after) = (Vec::new(), None);
@@ -385,4 +385,21 @@ async fn references_that_lead_nowhere_are_found_and_forgotten_again(store: Store
         ))
         .await;
     assert_eq!(left.as_deref(), Some("8"));
+    let mut transaction = store.destination.begin().await.unwrap();
+    let mut connection = transaction.connection();
+    connection
+        .write_page(&people, None, &[person(8, "1")])
+        .await
+        .unwrap();
+    let of_notes = connection
+        .check_references(&store.notes(), &tables)
+        .await
+        .unwrap();
+    assert_eq!(of_notes[0].dangling, 0);
+    transaction.commit().await.unwrap();
+    let of_people_only = format!("select cast(count(*) as text) || min(entity) from {table}");
+    assert_eq!(
+        store.text(&of_people_only).await.as_deref(),
+        Some("1Person")
+    );
 }

@@ -2,6 +2,7 @@
 
 mod deletions;
 mod pages;
+mod rereads;
 mod store;
 mod tables;
 
