@@ -91,14 +91,14 @@ impl SyncEngineBuilder {
         self
     }
 
-    /// How many pages of each entity are fetched while others are written; 10 if not set, 32 at most.
+    /// How many pages of each entity are fetched while others are written; 16 if not set, 32 at most.
     pub fn pages_ahead(mut self, pages: usize) -> Self {
         self.options.pages_ahead = pages.min(32);
         self
     }
 
-    /// How many records one step writes at most, give or take a page; 1,000 if not set. What is in memory, and
-    /// what a crash repeats, grows with it.
+    /// How many records one step writes at most, give or take a page; 4,000 if not set. What a crash repeats
+    /// grows with it; at most 1,000 of them are in memory at once, beside the pages that were fetched ahead.
     pub fn records_per_step(mut self, records: usize) -> Self {
         self.options.records_per_step = records.max(1);
         self

@@ -97,10 +97,13 @@ impl Flight {
     /// Whether the page is there, or comes before the deadline.
     pub(crate) async fn has(&mut self, place: &Place, deadline: Instant) -> bool {
         match self.fetches.iter_mut().find(|fetch| fetch.place == *place) {
-            Some(fetch) => tokio::time::timeout_at(deadline.into(), fetch.arrive())
-                .await
-                .is_ok(),
-            None => false,
+            Some(fetch) if fetch.is_fresh() => {
+                let arrival = fetch.arrive();
+                tokio::time::timeout_at(deadline.into(), arrival)
+                    .await
+                    .is_ok()
+            }
+            Some(_) | None => false,
         }
     }
 
@@ -116,7 +119,7 @@ impl Flight {
             self.fetches.drain(..index);
             self.fetches.pop_front()
         });
-        let fetch = fetch.filter(|fetch| fetch.started.elapsed() < FRESH);
+        let fetch = fetch.filter(Fetch::is_fresh);
         let mut fetch = fetch.unwrap_or_else(|| Fetch::start(source, place.clone()));
         fetch.arrive().await;
         fetch
@@ -151,6 +154,10 @@ impl Fetch {
         }
     }
 
+    fn is_fresh(&self) -> bool {
+        self.started.elapsed() < FRESH
+    }
+
     /// Waits for the page. Cancel safe.
     async fn arrive(&mut self) {
         if self.page.is_none() {
@@ -169,8 +176,8 @@ async fn fetch(source: &Source, place: &Place) -> Result<Page, client::Error> {
 
 /// Maps the documents of a page, beside the step that writes the pages before.
 fn prepare(page: Page, parts: &Parts, place: &Place, requests: u64) -> Prepared {
-    let map = |document: &Box<_>| parts.mapper.map(document, place.parent.as_ref());
-    let mapped: Vec<Result<Record, Quarantined>> = page.records.iter().map(map).collect();
+    let map = |document| parts.mapper.map_owned(document, place.parent.as_ref());
+    let mapped: Vec<Result<Record, Quarantined>> = page.records.into_iter().map(map).collect();
     let mut prepared = Prepared {
         ids: Vec::with_capacity(mapped.len()),
         records: Vec::with_capacity(mapped.len()),

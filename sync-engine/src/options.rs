@@ -10,7 +10,7 @@ use sync_workflow::RetryPolicy;
 pub(crate) struct Options {
     /// Pages that are fetched while one step is written.
     pub(crate) pages_ahead: usize,
-    /// Records that one step writes at most, give or take a page.
+    /// Records that one step writes at most, give or take a page, in statements of 1,000.
     pub(crate) records_per_step: usize,
     /// Pages that one step writes at most; nested lists have small ones.
     pub(crate) pages_per_step: usize,
@@ -31,8 +31,8 @@ pub(crate) struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            pages_ahead: 10,
-            records_per_step: 1_000,
+            pages_ahead: 16,
+            records_per_step: 4_000,
             pages_per_step: 64,
             steps_per_run: 500,
             retry: RetryPolicy {

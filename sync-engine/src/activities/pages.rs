@@ -7,18 +7,31 @@ use sync_core::{ExternalId, Quarantined, Record, SyncType, manifest::Deletes};
 use sync_workflow::{Activity, ActivityContext};
 
 use super::{Deps, Opened, Shared, Step, StepInput, StepOutput, wait_or_fail};
-use crate::{failure::StepFailure, ledger, requests::counted, state::Phase, walk::Prepared};
+use crate::{
+    failure::StepFailure,
+    ledger,
+    options::Options,
+    requests::counted,
+    state::Phase,
+    walk::{End, Prepared},
+};
 
 /// Parents that are taken from the destination at a time.
 const PARENTS: u32 = 200;
+
+/// Records that one statement writes at most, give or take a page: more make it no cheaper by the record.
+const RECORDS_PER_STATEMENT: usize = 1_000;
 
 /// How long a step waits for more pages once it has one: a full step costs less than many small ones, and a
 /// slow source is not waited for.
 const GATHERING: Duration = Duration::from_millis(50);
 
+/// The same once the step has written: its transaction is open, and others may wait for it.
+const GATHERING_MORE: Duration = Duration::from_millis(5);
+
 pub(crate) struct SyncPages(pub(crate) Shared);
 
-/// What one step writes.
+/// What one statement writes.
 #[derive(Default)]
 struct Batch {
     records: Vec<Record>,
@@ -39,6 +52,31 @@ impl Batch {
     }
 }
 
+/// What a step may still write.
+struct Budget {
+    records: usize,
+    pages: usize,
+}
+
+impl Budget {
+    fn of(options: &Options) -> Self {
+        Self {
+            records: options.records_per_step,
+            pages: options.pages_per_step,
+        }
+    }
+
+    fn spend(&mut self, batch: &Batch) {
+        self.records = self.records.saturating_sub(batch.records.len());
+        self.pages = self.pages.saturating_sub(batch.pages as usize);
+    }
+
+    fn has_room_for_more_than(&self, batch: &Batch) -> bool {
+        batch.records.len() < self.records.min(RECORDS_PER_STATEMENT)
+            && (batch.pages as usize) < self.pages
+    }
+}
+
 impl Activity for SyncPages {
     const NAME: &'static str = "sync-pages";
     type Input = StepInput;
@@ -55,7 +93,8 @@ impl Activity for SyncPages {
             Opened::Done(next) => return Ok(StepOutput::Next(next)),
             Opened::Step(step) => step,
         };
-        let batch = match gather(deps, &mut step).await? {
+        let mut budget = Budget::of(&deps.options);
+        let first = match gather(deps, &mut step, &budget).await? {
             Ok(batch) => batch,
             Err(error) => {
                 let Step {
@@ -73,20 +112,30 @@ impl Activity for SyncPages {
             leave_walk(&mut step).await?;
         }
         let mut work = deps.target.begin(&context).await?;
-        write(&mut step, batch, &mut work.connection()?).await?;
+        budget.spend(&first);
+        write(&mut step, first, &mut work.connection()?).await?;
+        while let Some(batch) = gather_more(deps, &mut step, &budget).await? {
+            budget.spend(&batch);
+            write(&mut step, batch, &mut work.connection()?).await?;
+        }
+        // What asks the source does so in a step of its own, before that one opens a transaction.
+        if step.state.walk.end().is_some() && !weighs_deletions(&step) {
+            step.state.phase = Phase::Concluding;
+        }
         deps.close(step, work).await
     }
 }
 
 /// Takes pages while they come: the first one is waited for, the others for a moment. An error that follows
 /// pages is left for the next step, which meets it again.
-async fn gather(deps: &Deps, step: &mut Step) -> Result<Result<Batch, client::Error>, StepFailure> {
-    let options = &deps.options;
+async fn gather(
+    deps: &Deps,
+    step: &mut Step,
+    budget: &Budget,
+) -> Result<Result<Batch, client::Error>, StepFailure> {
     let mut batch = Batch::default();
     let mut deadline = Instant::now();
-    while batch.records.len() < options.records_per_step
-        && (batch.pages as usize) < options.pages_per_step
-    {
+    while budget.has_room_for_more_than(&batch) {
         if let Some(after) = step.state.walk.wants_parents() {
             let after = after.cloned();
             let parents = parents(deps, step, after.as_ref()).await?;
@@ -95,12 +144,11 @@ async fn gather(deps: &Deps, step: &mut Step) -> Result<Result<Batch, client::Er
         let Some(place) = step.state.walk.place() else {
             break;
         };
-        let ahead = step.state.walk.foresee(options.pages_ahead + 1);
-        step.flight.look_ahead(&step.source, &ahead);
+        look_ahead(step, deps.options.pages_ahead.max(1));
         if batch.pages > 0 && !step.flight.has(&place, deadline).await {
             break;
         }
-        let mut page = match step.flight.page(&step.source, &place).await {
+        let page = match step.flight.page(&step.source, &place).await {
             Ok(page) => page,
             Err(_) if batch.pages > 0 => break,
             Err(error) if step.state.walk.skip_parent(&error) => continue,
@@ -109,12 +157,49 @@ async fn gather(deps: &Deps, step: &mut Step) -> Result<Result<Batch, client::Er
         if batch.pages == 0 {
             deadline = Instant::now() + GATHERING;
         }
-        let parent = step.state.walk.observe(&mut page, step.source.entity())?;
-        batch.take(page, parent);
+        take(step, page, &mut batch)?;
     }
-    let ahead = step.state.walk.foresee(options.pages_ahead);
-    step.flight.look_ahead(&step.source, &ahead);
+    look_ahead(step, deps.options.pages_ahead);
     Ok(Ok(batch))
+}
+
+/// Takes pages that are there already, for a step that has written. What takes more than a page to go on, or
+/// fails, is left for the next step.
+async fn gather_more(
+    deps: &Deps,
+    step: &mut Step,
+    budget: &Budget,
+) -> Result<Option<Batch>, StepFailure> {
+    let mut batch = Batch::default();
+    let mut deadline = Instant::now();
+    while budget.has_room_for_more_than(&batch) {
+        let Some(place) = step.state.walk.place() else {
+            break;
+        };
+        if !step.flight.has(&place, deadline).await {
+            break;
+        }
+        let Ok(page) = step.flight.page(&step.source, &place).await else {
+            break;
+        };
+        if batch.pages == 0 {
+            deadline = Instant::now() + GATHERING_MORE;
+        }
+        take(step, page, &mut batch)?;
+        look_ahead(step, deps.options.pages_ahead);
+    }
+    Ok((batch.pages > 0).then_some(batch))
+}
+
+fn take(step: &mut Step, mut page: Prepared, batch: &mut Batch) -> Result<(), StepFailure> {
+    let parent = step.state.walk.observe(&mut page, step.source.entity())?;
+    batch.take(page, parent);
+    Ok(())
+}
+
+fn look_ahead(step: &mut Step, pages: usize) {
+    let ahead = step.state.walk.foresee(pages);
+    step.flight.look_ahead(&step.source, &ahead);
 }
 
 async fn parents(
@@ -131,13 +216,11 @@ async fn parents(
 
 /// The walk is over: what follows depends on what it was for.
 async fn leave_walk(step: &mut Step) -> Result<(), StepFailure> {
-    let entity = step.source.entity();
-    let finds_deletions = matches!(entity.deletes, Deletes::Audit { .. } | Deletes::ListReplace);
-    let is_walked = step.state.walk.end() == Some(&crate::walk::End::Complete);
-    if step.state.sync_type != SyncType::Reconciliation || !finds_deletions || !is_walked {
+    if !weighs_deletions(step) {
         step.state.phase = Phase::Concluding;
         return Ok(());
     }
+    let entity = step.source.entity();
     step.state.total_after = match (&entity.parent, &entity.pagination.total) {
         (None, Some(_)) => {
             let request = sync_adapters::ListRequest::new(entity.name.clone()).page_size(1);
@@ -149,6 +232,14 @@ async fn leave_walk(step: &mut Step) -> Result<(), StepFailure> {
     };
     step.state.phase = Phase::Judging;
     Ok(())
+}
+
+/// Whether the walk, now that it is over, may prove that records are gone.
+fn weighs_deletions(step: &Step) -> bool {
+    let deletes = &step.source.entity().deletes;
+    step.state.sync_type == SyncType::Reconciliation
+        && matches!(deletes, Deletes::Audit { .. } | Deletes::ListReplace)
+        && step.state.walk.end() == Some(&End::Complete)
 }
 
 async fn write(

@@ -1,6 +1,6 @@
 //! Full syncs.
 
-use sync_core::{SyncStatus, SyncType};
+use sync_core::{EntityName, SyncStatus, SyncType};
 
 use crate::world::{
     Database, ENTITIES, World, adapter, entity, eventually, in_every_world, org, run,
@@ -8,6 +8,7 @@ use crate::world::{
 
 in_every_world![
     a_full_sync_makes_the_destination_equal_to_the_source,
+    a_step_of_several_statements_loses_nothing,
     a_second_full_sync_writes_nothing_again,
     a_workflow_that_continues_as_new_loses_nothing,
     progress_is_read_from_the_destination,
@@ -28,6 +29,22 @@ async fn a_full_sync_makes_the_destination_equal_to_the_source(database: Databas
     assert_eq!(report.totals().requests, world.control().log().requests);
     assert!(report.unresolved.is_empty(), "{:?}", report.unresolved);
     world.assert_equal().await;
+    engine.shutdown().await;
+}
+
+async fn a_step_of_several_statements_loses_nothing(database: Database) {
+    let world = World::of(2_600, database).await;
+    let names = ["Campus", "Household", "Person"].map(|name| EntityName::new(name).unwrap());
+    let manifest = world.manifest().with_only(&names).unwrap();
+    let builder = world.builder_with(manifest, &world.api.token());
+    let engine = builder.start().await.unwrap();
+    let first = run(&engine, SyncType::Full).await;
+    assert_eq!(first.status, SyncStatus::Succeeded, "{first:#?}");
+    assert_eq!(entity(&first, "Person").counts.changes.inserted, 2_600);
+    let second = run(&engine, SyncType::Reconciliation).await;
+    assert_eq!(second.status, SyncStatus::Succeeded, "{second:#?}");
+    assert_eq!(entity(&second, "Person").counts.changes.unchanged, 2_600);
+    assert_eq!(world.database.live("Person").await.len(), 2_600);
     engine.shutdown().await;
 }
 
