@@ -82,7 +82,8 @@ impl Opening {
             settings.collect::<String>() + "SET default_transaction_isolation = 'read committed'"
         });
         let unit = match pooling {
-            Pooling::None => "BEGIN".to_owned(),
+            // The application's own pool may have another level.
+            Pooling::None => BEGIN.to_owned(),
             Pooling::Prepares | Pooling::Plain => {
                 let settings = all().map(|(name, value)| format!("; SET LOCAL {name} = {value}"));
                 format!("{BEGIN}{forget}{}", settings.collect::<String>())
