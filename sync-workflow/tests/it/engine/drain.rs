@@ -54,9 +54,8 @@ fn builder(directory: &Path) -> WorkerBuilder {
         .activity(Patient(directory.to_path_buf()))
 }
 
-/// What the child process runs.
+/// What the child process of the other tests runs; by itself it has nothing to do.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "the child process of the other tests of this file"]
 async fn a_process_with_a_worker() {
     let Ok(url) = std::env::var(URL) else { return };
     let directory = std::env::var(DIRECTORY).unwrap();
@@ -78,7 +77,7 @@ impl Process {
     fn start(url: &str, directory: &Path, drain_timeout: Duration) -> Self {
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "engine::drain::a_process_with_a_worker"])
-            .args(["--ignored", "--nocapture"])
+            .arg("--nocapture")
             .env(URL, url)
             .env(DIRECTORY, directory)
             .env(DRAIN_MILLIS, drain_timeout.as_millis().to_string())
