@@ -63,11 +63,11 @@ impl Arguments {
     /// Runs the part; whatever goes wrong is told like a figure.
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let ended = match self.engine {
-            EngineName::SyncWorkflow => self.run_on::<SyncWorkflow>().await,
-            EngineName::Dbos => self.run_on::<Dbos>().await,
-            EngineName::Duroxide => self.run_on::<Duroxide>().await,
-            EngineName::Underway => self.run_on::<Underway>().await,
-            EngineName::Bare => self.run_on::<Bare>().await,
+            EngineName::SyncWorkflow => Box::pin(self.run_on::<SyncWorkflow>()).await,
+            EngineName::Dbos => Box::pin(self.run_on::<Dbos>()).await,
+            EngineName::Duroxide => Box::pin(self.run_on::<Duroxide>()).await,
+            EngineName::Underway => Box::pin(self.run_on::<Underway>()).await,
+            EngineName::Bare => Box::pin(self.run_on::<Bare>()).await,
         };
         match ended {
             Ok(()) => Ok(()),
@@ -133,6 +133,8 @@ impl Process {
             .args(["--limit", &size.limit.as_secs().to_string()])
             .args(["--scale", &size.scale.to_string()])
             .env(duroxide::POOL_VARIABLE, CONNECTIONS.to_string())
+            // duroxide subscribes to the events of all libraries and prints them.
+            .env("RUST_LOG", "error")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

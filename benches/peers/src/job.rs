@@ -9,8 +9,9 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
+use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
-use tokio::{sync::mpsc, task::JoinSet, time::timeout};
+use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
     engines::{Engine, Work},
@@ -82,6 +83,8 @@ impl Size {
     }
 }
 
+/// How many workflows are started at once at most.
+const CROWD: u32 = 500;
 /// Steps of one workflow of `w1`.
 const STEPS: u32 = 10;
 /// How many steps of the long run are left when it is killed.
@@ -98,7 +101,7 @@ pub(crate) async fn w1<E: Engine>(url: &str, size: Size) -> anyhow::Result<Outco
     let idle = Memory::resident()?;
     Memory::forget_peak()?;
     let measured = repeated(size.limit, &step, async |number| {
-        crowd(&engine, &format!("w1-{number}"), size.of(500)).await
+        crowd(&engine, &format!("w1-{number}"), size.of(CROWD)).await
     })
     .await?;
     let peak = Memory::peak()? - idle;
@@ -168,7 +171,7 @@ pub(crate) async fn w4<E: Engine>(url: &str, size: Size) -> anyhow::Result<(E, O
         after: Some(Instant::now() + size.limit),
     };
     let (step, mut passes) = Step::traced(stalls);
-    let work = Work::Steps(size.long_run() + LEFT);
+    let work = Work::LongRun(size.long_run() + LEFT);
     let engine = E::start(url, work, step).await?;
     let times = until_stalled(&engine, &mut passes).await?;
     Ok((engine, first_and_last(&times, size)?))
@@ -229,7 +232,7 @@ pub(crate) async fn successor<E: Engine>(
         after: None,
     };
     let (step, mut passes) = Step::traced(stalls);
-    let work = Work::Steps(size.long_run() + LEFT);
+    let work = Work::LongRun(size.long_run() + LEFT);
     let engine = E::start(url, work, step).await?;
     is_ready().await?;
     let pass = passes.recv().await;
@@ -296,17 +299,17 @@ async fn asleep(step: &Step, count: u32, deadline: Instant) -> anyhow::Result<()
     Ok(())
 }
 
-/// Runs this many workflows at once.
+/// Runs this many workflows, all at once up to [`CROWD`].
 async fn crowd<E: Engine>(engine: &Arc<E>, name: &str, count: u32) -> anyhow::Result<()> {
-    let mut tasks = JoinSet::new();
-    for index in 0..count {
-        let (engine, id) = (Arc::clone(engine), format!("{name}-{index}"));
-        tasks.spawn(async move { engine.run(&id).await });
-    }
-    while let Some(ended) = tasks.join_next().await {
-        ended??;
-    }
-    Ok(())
+    stream::iter(0..count)
+        .map(|index| {
+            let (engine, id) = (Arc::clone(engine), format!("{name}-{index}"));
+            tokio::spawn(async move { engine.run(&id).await })
+        })
+        .buffer_unordered(CROWD as usize)
+        .map(|ended| ended?)
+        .try_collect()
+        .await
 }
 
 async fn stop<E: Engine>(engine: Arc<E>) {

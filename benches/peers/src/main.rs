@@ -90,7 +90,7 @@ struct Settings {
 async fn main() -> ExitCode {
     let line = CommandLine::parse();
     let ended = match line.command {
-        Some(Command::Part(arguments)) => arguments.run().await,
+        Some(Command::Part(arguments)) => Box::pin(arguments.run()).await,
         None => line.settings.run().await,
     };
     match ended {

@@ -76,6 +76,8 @@ impl Results {
     ) -> anyhow::Result<()> {
         let started = Instant::now();
         let database = cluster.create_database()?;
+        // What the job before this one left to be written is not this one's burden.
+        database.psql("checkpoint")?;
         let outcome = match job {
             Job::W4 => killed(engine, database.url(), plan.size).await,
             Job::W1 | Job::W2 | Job::W3 | Job::W5 => {
@@ -145,11 +147,9 @@ async fn killed(engine: EngineName, url: &str, size: Size) -> anyhow::Result<Out
             outcome.figures.insert(Quantity::BackAfter, seconds);
         }
         Err(error) => {
-            let lost = format!("after the kill: {error:#}");
-            let note = outcome
-                .note
-                .map_or(lost.clone(), |note| format!("{note}; {lost}"));
-            outcome.note = Some(note);
+            let notes = outcome.note.into_iter();
+            let notes = notes.chain([format!("after the kill: {error:#}")]);
+            outcome.note = Some(notes.collect::<Vec<_>>().join("; "));
         }
     }
     Ok(outcome)

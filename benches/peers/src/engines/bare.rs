@@ -57,7 +57,9 @@ impl Engine for Bare {
             // A workflow of one step is two commits: its start, and the step with the end.
             Work::Steps(1) => 2,
             Work::Steps(count) => count.cast_signed(),
-            Work::Children(_) | Work::Sleep(_) => bail!("a bare loop only writes rows"),
+            Work::LongRun(_) | Work::Children(_) | Work::Sleep(_) => {
+                bail!("a bare loop only writes rows")
+            }
         };
         let mut connection = PgConnection::connect(url).await?;
         let node = Uuid::now_v7();

@@ -34,7 +34,7 @@ impl Engine for Dbos {
 
     async fn run(&self, id: &str) -> anyhow::Result<()> {
         let input = match self.work {
-            Work::Steps(count) | Work::Children(count) => count.into(),
+            Work::Steps(count) | Work::LongRun(count) | Work::Children(count) => count.into(),
             Work::Sleep(length) => length.as_secs(),
         };
         if let Work::Sleep(_) = self.work {
@@ -64,7 +64,7 @@ fn register(instance: &DBOS, work: Work, step: Step) -> dbos::Result<WorkflowRef
         move |count| steps(step.clone(), count)
     })?;
     match work {
-        Work::Steps(_) => Ok(steps),
+        Work::Steps(_) | Work::LongRun(_) => Ok(steps),
         Work::Children(_) => {
             instance.register_workflow("parent", move |children| parent(steps.clone(), children))
         }

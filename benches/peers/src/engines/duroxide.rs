@@ -43,14 +43,16 @@ impl Engine for Duroxide {
             .register("parent", parent)
             .register("nap", nap)
             .build();
-        let options = RuntimeOptions {
+        let mut options = RuntimeOptions {
             dispatcher_min_poll_interval: POLL,
             orchestration_concurrency: DISPATCHERS,
             worker_concurrency: DISPATCHERS,
-            orchestrator_lock_timeout: LOCK,
-            worker_lock_timeout: LOCK,
             ..RuntimeOptions::default()
         };
+        if let Work::LongRun(_) = work {
+            options.orchestrator_lock_timeout = LOCK;
+            options.worker_lock_timeout = LOCK;
+        }
         let runtime =
             Runtime::start_with_options(store.clone(), activities, orchestrations, options).await;
         Ok(Self {
@@ -62,7 +64,7 @@ impl Engine for Duroxide {
 
     async fn run(&self, id: &str) -> anyhow::Result<()> {
         let (name, input) = match self.work {
-            Work::Steps(count) => ("steps", count.into()),
+            Work::Steps(count) | Work::LongRun(count) => ("steps", count.into()),
             Work::Children(count) => ("parent", count.into()),
             Work::Sleep(length) => ("nap", length.as_secs()),
         };

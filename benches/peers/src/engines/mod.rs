@@ -24,6 +24,8 @@ pub(crate) const CONNECTIONS: u32 = 20;
 pub(crate) enum Work {
     /// This many steps, one after the other.
     Steps(u32),
+    /// The same in a process that is going to be killed: another one shall take over soon.
+    LongRun(u32),
     /// This many children of one step, started at once and awaited.
     Children(u32),
     /// One step, and then a sleep.

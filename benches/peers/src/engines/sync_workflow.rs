@@ -17,8 +17,11 @@ pub(crate) struct SyncWorkflow {
 
 impl Engine for SyncWorkflow {
     async fn start(url: &str, work: Work, step: Step) -> anyhow::Result<Self> {
-        let worker = Worker::builder()
-            .lease(LEASE)
+        let mut worker = Worker::builder();
+        if let Work::LongRun(_) = work {
+            worker = worker.lease(LEASE);
+        }
+        let worker = worker
             .workflow(steps)
             .workflow(parent)
             .workflow(nap)
@@ -31,7 +34,7 @@ impl Engine for SyncWorkflow {
     async fn run(&self, id: &str) -> anyhow::Result<()> {
         let client = self.worker.client();
         match self.work {
-            Work::Steps(count) => {
+            Work::Steps(count) | Work::LongRun(count) => {
                 client
                     .start(steps, id, count.into())
                     .await?

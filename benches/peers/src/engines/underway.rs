@@ -90,7 +90,7 @@ async fn job(
     waiters: &Waiters,
 ) -> anyhow::Result<Jobs> {
     let (before, pause) = match work {
-        Work::Steps(count) => (count.saturating_sub(1), None),
+        Work::Steps(count) | Work::LongRun(count) => (count.saturating_sub(1), None),
         Work::Sleep(length) => (1, Some(Span::try_from(length)?)),
         Work::Children(_) => bail!("underway has no child workflows"),
     };
