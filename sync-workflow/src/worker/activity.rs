@@ -1,16 +1,23 @@
-//! Activities: one attempt at a time, each in a task of its own.
+//! Activities: one attempt at a time, each in a task of its own once it has to wait.
 
 use std::{
     any::Any,
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Poll, Waker},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit},
+    task::AbortHandle,
+};
 
 use super::{
     mailbox::{Mailbox, Message},
@@ -39,10 +46,17 @@ struct Inner {
     command: CommandId,
     attempt: u32,
     details: Bytes,
-    cancelled: watch::Receiver<bool>,
     mailbox: Mailbox,
+    cancel: Cancel,
     beats: Beats,
     transaction: Mutex<Option<ReturnSlot>>,
+}
+
+/// Whether the attempt should stop.
+#[derive(Default)]
+struct Cancel {
+    is_requested: AtomicBool,
+    requested: Notify,
 }
 
 /// When the attempt last reported progress.
@@ -120,16 +134,23 @@ impl ActivityContext {
     /// Whether nobody waits for the activity any more: it should stop soon.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        *self.inner.cancelled.borrow()
+        self.inner.cancel.is_requested.load(Ordering::SeqCst)
     }
 
     /// Completes when nobody waits for the activity any more.
     ///
     /// Cancel safe.
     pub async fn cancelled(&self) {
-        let mut cancelled = self.inner.cancelled.clone();
-        // The sender goes away only with the run's driver, which ends the attempt anyway.
-        let _closed = cancelled.wait_for(|is_cancelled| *is_cancelled).await;
+        // Registered before it looks, so that no request falls in between.
+        let requested = self.inner.cancel.requested.notified();
+        if !self.is_cancelled() {
+            requested.await;
+        }
+    }
+
+    fn cancel(&self) {
+        self.inner.cancel.is_requested.store(true, Ordering::SeqCst);
+        self.inner.cancel.requested.notify_waiters();
     }
 
     /// Opens the activity's transaction on the journal's database. If the activity succeeds, what
@@ -194,46 +215,107 @@ pub(crate) struct AttemptTask {
     /// What is left of the time for all attempts.
     pub(crate) time_left: Option<Duration>,
     pub(crate) factory: ActivityFactory,
-    pub(crate) cancelled: watch::Receiver<bool>,
     pub(crate) mailbox: Mailbox,
 }
 
+/// What became of an attempt so far.
+pub(crate) enum Begun {
+    /// It is over.
+    Ended(Message),
+    /// It goes on in a task, and the mailbox will be told.
+    UnderWay(UnderWay),
+}
+
+/// An attempt in a task of its own. Dropping it ends the task.
+pub(crate) struct UnderWay {
+    context: ActivityContext,
+    task: AbortHandle,
+}
+
+impl UnderWay {
+    /// Tells the attempt that it should stop.
+    pub(crate) fn cancel(&self) {
+        self.context.cancel();
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 impl AttemptTask {
-    /// Waits for a slot, runs the attempt, and reports to the run's driver.
-    pub(crate) async fn run(self) {
-        // The semaphore is never closed.
-        let Ok(_slot) = Arc::clone(&self.node.activity_slots).acquire_owned().await else {
-            return;
-        };
+    /// Begins the attempt: with `here` on the calling task, as far as it gets without waiting. Most
+    /// attempts that compute only are over by then, and need no task.
+    pub(crate) fn begin(self, here: bool) -> Begun {
+        let slots = &self.node.activity_slots;
+        let slot = here.then(|| Arc::clone(slots).try_acquire_owned().ok());
+        let slot = slot.flatten();
+        let polls_here = slot.is_some();
         let context = ActivityContext {
             inner: Arc::new(Inner {
-                node: Arc::clone(&self.node),
+                node: self.node,
                 run: self.run,
                 workflow_id: self.workflow_id,
                 command: self.command,
                 attempt: self.attempt,
                 details: self.details,
-                cancelled: self.cancelled,
-                mailbox: self.mailbox.clone(),
+                mailbox: self.mailbox,
+                cancel: Cancel::default(),
                 beats: Beats::default(),
                 transaction: Mutex::new(None),
             }),
         };
-        let work = AssertUnwindSafe((self.factory)(context.clone(), self.input)).catch_unwind();
-        let result = within(self.timeouts, self.time_left, &context.inner.beats, work).await;
-        let transaction = context.take_transaction();
-        let message = match (result, transaction) {
-            (Ok(output), Some(transaction)) => Message::StepReady {
-                command: self.command,
-                payload: output,
+        let attempt = Attempt {
+            context: context.clone(),
+            timeouts: self.timeouts,
+            time_left: self.time_left,
+            slot,
+        };
+        let mut work = Box::pin(attempt.run(self.factory, self.input));
+        if polls_here {
+            let mut nobody = std::task::Context::from_waker(Waker::noop());
+            // What it waits for when it is pending learns of the task at the next poll.
+            if let Poll::Ready(message) = work.as_mut().poll(&mut nobody) {
+                return Begun::Ended(message);
+            }
+        }
+        let mailbox = context.inner.mailbox.clone();
+        let task = tokio::spawn(async move { mailbox.send(work.await) }).abort_handle();
+        Begun::UnderWay(UnderWay { context, task })
+    }
+}
+
+/// An attempt that runs.
+struct Attempt {
+    context: ActivityContext,
+    timeouts: Timeouts,
+    time_left: Option<Duration>,
+    slot: Option<OwnedSemaphorePermit>,
+}
+
+impl Attempt {
+    /// Waits for a slot unless it has one, runs the attempt, and tells what came of it.
+    async fn run(mut self, factory: ActivityFactory, input: Bytes) -> Message {
+        let inner = &self.context.inner;
+        if self.slot.is_none() {
+            let slots = Arc::clone(&inner.node.activity_slots);
+            // The semaphore is never closed.
+            self.slot = slots.acquire_owned().await.ok();
+        }
+        let context = self.context.clone();
+        let work = AssertUnwindSafe(async move { factory(context, input).await }).catch_unwind();
+        let result = within(self.timeouts, self.time_left, &inner.beats, work).await;
+        let command = inner.command;
+        match (result, self.context.take_transaction()) {
+            (Ok(payload), Some(transaction)) => Message::StepReady {
+                command,
+                payload,
                 transaction,
             },
-            (result, _rolled_back) => Message::AttemptEnded {
-                command: self.command,
-                result,
-            },
-        };
-        self.mailbox.send(message);
+            (result, _rolled_back) => Message::AttemptEnded { command, result },
+        }
     }
 }
 

@@ -52,6 +52,8 @@ pub(super) struct Driver {
     gated: VecDeque<(Position, Action)>,
     timers: BTreeSet<(Timestamp, CommandId, TimerKind)>,
     activities: Activities,
+    /// What attempts that ended where they began have to tell.
+    finished: Vec<Message>,
     steps: Steps,
     /// The run that each awaited child is in now, and the run that it was started as.
     awaited_children: HashMap<RunId, RunId>,
@@ -124,6 +126,7 @@ impl Driver {
             gated: VecDeque::new(),
             timers: BTreeSet::new(),
             activities: Activities::default(),
+            finished: Vec::new(),
             steps: Steps::default(),
             awaited_children: HashMap::new(),
             inbox,
@@ -293,7 +296,7 @@ impl Driver {
     async fn drive(&mut self, messages: &mut mpsc::UnboundedReceiver<Message>) {
         let mut gathered = Vec::with_capacity(16);
         loop {
-            if gathered.is_empty() {
+            if gathered.is_empty() && self.finished.is_empty() {
                 let wait = self.wait_time();
                 tokio::select! {
                     biased;
@@ -308,9 +311,21 @@ impl Driver {
             }
             self.fire_timers();
             self.perform_ungated();
+            if let Flow::Stop = self.take_finished().await {
+                return;
+            }
             self.suspend_if_idle();
             self.flush().await;
         }
+    }
+
+    async fn take_finished(&mut self) -> Flow {
+        while let Some(message) = self.finished.pop() {
+            if let Flow::Stop = self.receive(message).await {
+                return Flow::Stop;
+            }
+        }
+        Flow::Continue
     }
 
     async fn receive(&mut self, message: Message) -> Flow {

@@ -8,7 +8,6 @@ use std::{
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use tokio::{sync::watch, task::AbortHandle};
 
 use super::{Driver, TimerKind, too_large};
 use crate::{
@@ -16,7 +15,7 @@ use crate::{
     id::CommandId,
     journal::{Attempt, MAX_PAYLOAD_BYTES},
     replay::{ActivityOptions, Event, Fault},
-    worker::activity::AttemptTask,
+    worker::activity::{AttemptTask, Begun, UnderWay},
 };
 
 /// The activities of one run.
@@ -35,18 +34,27 @@ struct OpenActivity {
     state: Attempt,
     /// Whether the journal has a row of its state.
     is_stored: bool,
-    under_way: Option<UnderWay>,
+    stage: Stage,
 }
 
-/// An attempt that runs. Dropping it ends its task.
-struct UnderWay {
-    cancel: watch::Sender<bool>,
-    task: AbortHandle,
+/// Where an open activity stands.
+enum Stage {
+    /// Between attempts.
+    Waits,
+    Runs(UnderWay),
+    /// The attempt is over, and what came of it is taken in before anything else.
+    Ended,
 }
 
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.task.abort();
+impl OpenActivity {
+    const fn is_running(&self) -> bool {
+        matches!(self.stage, Stage::Runs(_) | Stage::Ended)
+    }
+
+    fn cancel(&self) {
+        if let Stage::Runs(under_way) = &self.stage {
+            under_way.cancel();
+        }
     }
 }
 
@@ -62,21 +70,19 @@ impl Activities {
     pub(super) fn running(&self) -> HashSet<CommandId> {
         self.open
             .iter()
-            .filter(|(_, open)| open.under_way.is_some())
+            .filter(|(_, open)| open.is_running())
             .map(|(command, _)| *command)
             .collect()
     }
 
     pub(super) fn any_running(&self) -> bool {
-        self.open.values().any(|open| open.under_way.is_some())
+        self.open.values().any(OpenActivity::is_running)
     }
 
     /// Tells every attempt to stop, and ends it.
     pub(super) fn cancel_all(&mut self) {
         for (_, open) in self.open.drain() {
-            if let Some(under_way) = &open.under_way {
-                under_way.cancel.send_replace(true);
-            }
+            open.cancel();
         }
     }
 }
@@ -110,7 +116,7 @@ impl Driver {
             options,
             state,
             is_stored,
-            under_way: None,
+            stage: Stage::Waits,
         };
         self.activities.open.insert(command, open);
         match next_at {
@@ -121,11 +127,16 @@ impl Driver {
         }
     }
 
-    /// Starts the next attempt.
+    /// Starts the next attempt. Where the run has nothing else to do, the attempt begins here.
     pub(super) fn retry_activity(&mut self, command: CommandId) {
         if self.is_draining {
             return;
         }
+        let here = self.gated.is_empty()
+            && self.timers.is_empty()
+            && self.steps.is_idle()
+            && self.finished.is_empty()
+            && !self.activities.any_running();
         let now = self.node.clock.now();
         let Some(open) = self.activities.open.get_mut(&command) else {
             return;
@@ -138,7 +149,6 @@ impl Driver {
             self.park(fault.to_string());
             return;
         };
-        let (cancel, cancelled) = watch::channel(false);
         let attempt = AttemptTask {
             node: Arc::clone(&self.node),
             run: self.claimed.run,
@@ -150,18 +160,22 @@ impl Driver {
             timeouts: open.options.timeouts,
             time_left: time_left(open, now),
             factory: Arc::clone(factory),
-            cancelled,
             mailbox: self.mailbox.clone(),
         };
-        let task = tokio::spawn(attempt.run()).abort_handle();
-        open.under_way = Some(UnderWay { cancel, task });
+        open.stage = match attempt.begin(here) {
+            Begun::UnderWay(under_way) => Stage::Runs(under_way),
+            Begun::Ended(message) => {
+                self.finished.push(message);
+                Stage::Ended
+            }
+        };
     }
 
     pub(super) fn attempt_ended(&mut self, command: CommandId, result: Result<Bytes, Failure>) {
         let Some(open) = self.activities.open.get_mut(&command) else {
             return;
         };
-        open.under_way = None;
+        open.stage = Stage::Waits;
         let result = match result {
             Ok(output) if output.len() > MAX_PAYLOAD_BYTES => Err(too_large(output.len())),
             result => result,
@@ -178,7 +192,7 @@ impl Driver {
         let Some(open) = self.activities.open.get_mut(&command) else {
             return;
         };
-        open.under_way = None;
+        open.stage = Stage::Waits;
         open.state.failed += 1;
         let retry = &open.options.retry;
         let interval = retry.interval_after(open.state.failed, fastrand::f64());
@@ -231,9 +245,7 @@ impl Driver {
         if open.is_stored {
             self.outbox.settled_attempts.push(command);
         }
-        if let Some(under_way) = &open.under_way {
-            under_way.cancel.send_replace(true);
-        }
+        open.cancel();
     }
 
     pub(super) fn has_stored_attempt(&self, command: CommandId) -> bool {

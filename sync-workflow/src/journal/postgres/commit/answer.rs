@@ -11,12 +11,13 @@ use crate::{
     status::RunStatus,
 };
 
-pub(super) type RecordsRow = (bool, Option<Vec<Uuid>>);
+pub(super) type StartsRow = (bool, Option<Vec<Uuid>>);
+
+pub(super) type RecordsRow = (bool, bool);
 
 pub(super) type TransitionsRow = (
     bool,
-    Option<Vec<Uuid>>,
-    Option<Vec<Uuid>>,
+    bool,
     Option<Vec<Uuid>>,
     Option<Vec<Option<Uuid>>>,
     Option<Vec<i16>>,
@@ -27,8 +28,7 @@ pub(super) type TransitionsRow = (
 
 pub(super) type EverythingRow = (
     bool,
-    Option<Vec<Uuid>>,
-    Option<Vec<Uuid>>,
+    bool,
     Option<Vec<Uuid>>,
     Option<Vec<Option<Uuid>>>,
     Option<Vec<i16>>,
@@ -42,10 +42,7 @@ pub(super) type EverythingRow = (
 #[derive(Debug, Default)]
 pub(super) struct Answer {
     lives: bool,
-    /// The runs whose records were appended; all of them if `None`.
-    appended: Option<HashSet<RunId>>,
-    /// The runs with a transition, or without records, that the node holds.
-    held: HashSet<RunId>,
+    holds_all: bool,
     updated: HashMap<RunId, Updated>,
     born: HashSet<RunId>,
 }
@@ -61,16 +58,25 @@ struct Updated {
 }
 
 impl Answer {
-    pub(super) fn of_records((lives, appended): RecordsRow) -> Self {
+    pub(super) fn of_starts((lives, born): StartsRow) -> Self {
         Self {
             lives,
-            appended: appended.map(set),
+            holds_all: true,
+            born: born.map(set).unwrap_or_default(),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn of_records((lives, holds_all): RecordsRow) -> Self {
+        Self {
+            lives,
+            holds_all,
             ..Self::default()
         }
     }
 
     pub(super) fn of_transitions(row: TransitionsRow) -> Self {
-        let (lives, appended, held, run, node, status, awaited, transition, arrived) = row;
+        let (lives, holds_all, run, node, status, awaited, transition, arrived) = row;
         let rows = run
             .into_iter()
             .flatten()
@@ -95,19 +101,18 @@ impl Answer {
             .collect();
         Self {
             lives,
-            appended: appended.map(set),
-            held: held.map(set).unwrap_or_default(),
+            holds_all,
             updated,
             born: HashSet::new(),
         }
     }
 
     pub(super) fn of_everything(row: EverythingRow) -> Self {
-        let (lives, appended, held, run, node, status, awaited, transition, arrived, born) = row;
+        let (lives, holds_all, run, node, status, awaited, transition, arrived, born) = row;
         Self {
             born: born.map(set).unwrap_or_default(),
             ..Self::of_transitions((
-                lives, appended, held, run, node, status, awaited, transition, arrived,
+                lives, holds_all, run, node, status, awaited, transition, arrived,
             ))
         }
     }
@@ -117,23 +122,19 @@ impl Answer {
         !self.lives
     }
 
+    /// Whether one of the batch's runs is not the node's, so that nothing happened.
+    pub(super) const fn holds_not_all(&self) -> bool {
+        !self.holds_all
+    }
+
     pub(super) fn was_born(&self, run: RunId) -> bool {
         self.born.contains(&run)
     }
 
     pub(super) fn outcome(&self, commit: &RunCommit) -> RunOutcome {
-        let was_appended = match &self.appended {
-            None => true,
-            Some(appended) => commit.records.is_empty() || appended.contains(&commit.run),
-        };
-        if !was_appended {
-            return RunOutcome::Lost;
-        }
         let updated = self.updated.get(&commit.run);
         match &commit.transition {
-            Transition::Continue if !commit.records.is_empty() => RunOutcome::Committed,
-            Transition::Continue if self.held.contains(&commit.run) => RunOutcome::Committed,
-            Transition::Continue => RunOutcome::Lost,
+            Transition::Continue => RunOutcome::Committed,
             Transition::Suspend { .. } => match updated {
                 Some(row) if row.transition == SUSPEND && row.node.is_some() => {
                     RunOutcome::StillAwake

@@ -18,6 +18,8 @@ type Query<'q, Row> = QueryAs<'q, Postgres, Row, PgArguments>;
 /// The columns of a batch.
 #[derive(Debug, Default)]
 pub(super) struct Columns<'b> {
+    /// The node's runs in the batch.
+    held: Vec<Uuid>,
     records: Records<'b>,
     transitions: Transitions,
     runs: NewRuns<'b>,
@@ -41,6 +43,9 @@ impl<'b> Columns<'b> {
 
     /// The leanest statement that can carry these columns.
     pub(super) fn part(&self) -> Part {
+        if self.held.is_empty() && !self.runs.have_ties {
+            return Part::Starts;
+        }
         let has_more = !self.runs.run.is_empty()
             || !self.signals.run.is_empty()
             || !self.attempts.run.is_empty()
@@ -57,7 +62,16 @@ impl<'b> Columns<'b> {
         node: NodeId,
         query: Query<'q, Row>,
     ) -> Query<'q, Row> {
-        self.records.bind(query.bind(node.as_uuid()))
+        let query = query.bind(node.as_uuid()).bind(&self.held);
+        self.records.bind(query)
+    }
+
+    pub(super) fn bind_starts<'q, Row>(
+        &'q self,
+        node: NodeId,
+        query: Query<'q, Row>,
+    ) -> Query<'q, Row> {
+        self.runs.bind_starts(query.bind(node.as_uuid()))
     }
 
     pub(super) fn bind_transitions<'q, Row>(&'q self, query: Query<'q, Row>) -> Query<'q, Row> {
@@ -71,14 +85,11 @@ impl<'b> Columns<'b> {
 
     fn add_commit(&mut self, commit: &'b RunCommit) {
         let run = commit.run.as_uuid();
+        self.held.push(run);
         for record in &commit.records {
             self.records.add(run, record);
         }
-        // A run without records is listed here even if it goes on, so that it is known whether
-        // the node holds it.
-        if commit.records.is_empty() || !matches!(commit.transition, Transition::Continue) {
-            self.transitions.add(run, &commit.transition);
-        }
+        self.transitions.add(run, &commit.transition);
         let orphans = leaves_children(&commit.transition);
         for child in &commit.children {
             let cancelled = orphans
@@ -169,7 +180,6 @@ struct Transitions {
 }
 
 /// The numbers of transitions in the statements.
-pub(super) const CONTINUE: i16 = 0;
 pub(super) const SUSPEND: i16 = 1;
 pub(super) const RELEASE: i16 = 2;
 pub(super) const PARK: i16 = 3;
@@ -178,7 +188,7 @@ pub(super) const CLOSE: i16 = 4;
 impl Transitions {
     fn add(&mut self, run: Uuid, transition: &Transition) {
         let (code, wake_at, seen, status, has_children) = match transition {
-            Transition::Continue => (CONTINUE, None, None, None, false),
+            Transition::Continue => return,
             Transition::Suspend {
                 wake_at,
                 seen_inbox,
@@ -244,6 +254,8 @@ enum Origin {
 
 #[derive(Debug, Default)]
 struct NewRuns<'b> {
+    /// Whether one of them has a parent or continues another run.
+    have_ties: bool,
     origin: Vec<i16>,
     run: Vec<Uuid>,
     chain: Vec<Uuid>,
@@ -263,6 +275,7 @@ struct NewRuns<'b> {
 
 impl<'b> NewRuns<'b> {
     fn add(&mut self, new: &'b NewRun, origin: Origin, from_run: Uuid, cancelled: bool) {
+        self.have_ties |= new.parent.is_some() || new.chain != new.run;
         self.origin.push(origin as i16);
         self.run.push(new.run.as_uuid());
         self.chain.push(new.chain.as_uuid());
@@ -300,6 +313,19 @@ impl<'b> NewRuns<'b> {
             .bind(&self.wake_at)
             .bind(&self.from_run)
             .bind(&self.cancelled)
+    }
+
+    /// Those columns that differ between starts without ties.
+    fn bind_starts<'q, Row>(&'q self, query: Query<'q, Row>) -> Query<'q, Row> {
+        query
+            .bind(&self.run)
+            .bind(&self.workflow_id)
+            .bind(&self.workflow)
+            .bind(&self.queue)
+            .bind(&self.input)
+            .bind(&self.reuse)
+            .bind(&self.here)
+            .bind(&self.wake_at)
     }
 }
 

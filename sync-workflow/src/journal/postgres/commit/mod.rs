@@ -27,7 +27,7 @@ use crate::{
     status::RunStatus,
 };
 
-/// How often runs whose position was taken are set aside before a commit gives up. Each time at
+/// How often runs that are lost are set aside before a commit gives up. Each time at
 /// least one run is set aside, and a second time needs an operator who ends runs at that very
 /// moment.
 const MAX_ROUNDS: u32 = 16;
@@ -35,6 +35,7 @@ const MAX_ROUNDS: u32 = 16;
 /// Which statement carries a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
+    Starts,
     Records,
     Transitions,
     Everything,
@@ -42,8 +43,9 @@ enum Part {
 
 /// Commits a batch.
 ///
-/// A position that is taken aborts the whole statement. The runs concerned are then set aside as
-/// lost and the others are committed, again in one statement.
+/// A position that is taken aborts the whole statement, and a run that the node does not hold keeps it
+/// from doing anything. The runs concerned are then set aside as lost and the others are committed,
+/// again in one statement.
 pub(super) async fn commit(
     lane: &Lane,
     shared: &Shared,
@@ -55,6 +57,9 @@ pub(super) async fn commit(
         let columns = Columns::of(batch, |commit| !lost.contains(&commit.run));
         match execute(lane, node, &columns).await {
             Ok(answer) if answer.is_fenced() => return Err(Error::Fenced),
+            Ok(answer) if answer.holds_not_all() => {
+                lost.extend(not_held(shared, node, batch, &lost).await?);
+            }
             Ok(answer) => return report(shared, node, batch, &lost, &answer).await,
             Err(LaneError::Answer(error)) if failure::is_taken_position(&error) => {
                 let taken = taken(shared, batch, &lost).await?;
@@ -66,13 +71,15 @@ pub(super) async fn commit(
             Err(error) => return Err(error.with(Effect::Commit)),
         }
     }
-    Err(Error::Contended(
-        "positions were taken again and again".into(),
-    ))
+    Err(Error::Contended("runs were lost again and again".into()))
 }
 
 async fn execute(lane: &Lane, node: NodeId, columns: &Columns<'_>) -> Result<Answer, LaneError> {
     let rows = match columns.part() {
+        Part::Starts => {
+            let query = columns.bind_starts(node, query_as(sql::STARTS));
+            one(lane.rows(Effect::Commit, query).await?).map(Answer::of_starts)
+        }
         Part::Records => {
             let query = columns.bind_records(node, query_as(sql::RECORDS));
             one(lane.rows(Effect::Commit, query).await?).map(Answer::of_records)
@@ -93,6 +100,26 @@ async fn execute(lane: &Lane, node: NodeId, columns: &Columns<'_>) -> Result<Ans
 
 fn one<Row>(rows: Vec<Row>) -> Option<Row> {
     rows.into_iter().next()
+}
+
+/// The runs of the batch that the node does not hold.
+async fn not_held(
+    shared: &Shared,
+    node: NodeId,
+    batch: &Batch,
+    lost: &HashSet<RunId>,
+) -> Result<Vec<RunId>> {
+    let runs = batch.runs.iter().map(|commit| commit.run);
+    let runs: Vec<Uuid> = runs
+        .filter(|run| !lost.contains(run))
+        .map(|run| run.as_uuid())
+        .collect();
+    let query = query_as::<_, (Uuid,)>(sql::NOT_HELD)
+        .bind(node.as_uuid())
+        .bind(&runs);
+    let rows = shared.rows(Effect::None, query).await?;
+    let rows = rows.into_iter();
+    Ok(rows.map(|(run,)| RunId::from_uuid(run)).collect())
 }
 
 /// The runs of the batch whose next position somebody else has written.

@@ -1,9 +1,12 @@
 //! The statements of a commit, from the leanest to the one that can do everything.
 //!
 //! Each does all of its work in one round trip, and each begins with the same parts and parameters.
-//! Four rules hold for all of them:
+//! Five rules hold for all of them:
 //!
 //! * The lock on the node's row comes first, and nothing is read or written unless it was taken.
+//! * Nothing happens unless the node holds all of the batch's runs: one look for all of them is half
+//!   as dear as one for each. The rows are not locked, because whoever takes a run from its living node
+//!   appends a record to it, and the primary key decides between the two.
 //! * Locks are taken in one order: node, records, rows of runs by id, new runs by workflow id.
 //!   Everybody else who writes keeps to it, so that nobody waits in a circle.
 //! * No row is updated twice in a statement, because only one of the updates would happen.
@@ -12,44 +15,41 @@
 //!   plain equality would admit a walk over the whole index, which looks as cheap while the table
 //!   holds one row, and the plan stays when the table grows.
 
-/// `$1` node, `$2`-`$8` records: `fence` and `appended`.
+/// `$1` node, `$2` its runs in this batch, `$3`-`$9` records: `fence` and `appended`, which stays open.
 macro_rules! records {
     () => {
         "
-WITH fence AS MATERIALIZED (
+WITH alive AS MATERIALIZED (
     -- Waits for an uncommitted delete of this row, and then finds nothing.
     SELECT node_id FROM sync_workflow.nodes WHERE node_id = $1 FOR KEY SHARE
+), fence AS MATERIALIZED (
+    SELECT node_id FROM alive
+    WHERE (SELECT count(*) FROM sync_workflow.runs r
+           WHERE r.run_id = ANY ($2::uuid[]) AND r.node_id = $1) = cardinality($2::uuid[])
 ), appended AS (
     INSERT INTO sync_workflow.journal
         (run_id, position, kind, command, name, fingerprint, payload)
     SELECT e.run_id, e.position, e.kind, e.command, e.name, e.fingerprint, e.payload
     FROM fence
-    CROSS JOIN unnest($2::uuid[], $3::integer[], $4::smallint[], $5::integer[], $6::text[],
-                      $7::bigint[], $8::bytea[])
-        AS e(run_id, position, kind, command, name, fingerprint, payload)
-    -- Whoever takes a run from its living node appends a record to it, and the primary key decides
-    -- between the two. So the row of the run needs no lock.
-    CROSS JOIN LATERAL (
-        SELECT FROM sync_workflow.runs r
-        WHERE r.run_id = e.run_id AND r.node_id = $1 OFFSET 0
-    ) held
-    RETURNING run_id
-)"
+    CROSS JOIN unnest($3::uuid[], $4::integer[], $5::smallint[], $6::integer[], $7::text[],
+                      $8::bigint[], $9::bytea[])
+        AS e(run_id, position, kind, command, name, fingerprint, payload)"
     };
 }
 
-/// `$9`-`$16` transitions: `turn`, `change`, `updated`.
+/// `$10`-`$17` transitions: the end of `appended`, `turn`, `change`, `updated`.
 macro_rules! transitions {
     () => {
-        ", turn AS MATERIALIZED (
+        "
+    RETURNING position
+), turn AS MATERIALIZED (
     SELECT t.run_id, t.code, t.wake_at, t.seen, t.status, t.has_children, held.parent_run
     FROM fence
-    CROSS JOIN unnest($9::uuid[], $10::smallint[], $11::timestamptz[], $12::bigint[],
-                      $13::smallint[], $14::boolean[])
+    CROSS JOIN unnest($10::uuid[], $11::smallint[], $12::timestamptz[], $13::bigint[],
+                      $14::smallint[], $15::boolean[])
         AS t(run_id, code, wake_at, seen, status, has_children)
     CROSS JOIN LATERAL (
-        SELECT r.parent_run FROM sync_workflow.runs r
-        WHERE r.run_id = t.run_id AND r.node_id = $1 OFFSET 0
+        SELECT r.parent_run FROM sync_workflow.runs r WHERE r.run_id = t.run_id OFFSET 0
     ) held
     -- Records before rows of runs.
     WHERE (SELECT count(*) FROM appended) >= 0
@@ -120,7 +120,7 @@ macro_rules! transitions {
 ), parked AS (
     INSERT INTO sync_workflow.parked (run_id, reason)
     SELECT p.run_id, p.reason
-    FROM unnest($15::uuid[], $16::text[]) AS p(run_id, reason)
+    FROM unnest($16::uuid[], $17::text[]) AS p(run_id, reason)
     -- IS TRUE makes it a look-up in a hash table and not a join.
     WHERE (p.run_id IN (SELECT run_id FROM updated WHERE status = 2)) IS TRUE
     ON CONFLICT (run_id) DO UPDATE SET reason = excluded.reason, parked_at = now()
@@ -131,7 +131,7 @@ macro_rules! transitions {
     };
 }
 
-/// `$17`-`$31` new runs, `$32`-`$33` consumed signals, `$34`-`$40` attempts kept, `$41`-`$42`
+/// `$18`-`$32` new runs, `$33`-`$34` consumed signals, `$35`-`$41` attempts kept, `$42`-`$43`
 /// attempts settled.
 macro_rules! everything_else {
     () => {
@@ -141,10 +141,10 @@ macro_rules! everything_else {
            n.cancelled OR coalesce((SELECT u.cancel_requested FROM updated u
                                     WHERE n.origin = 2 AND u.run_id = n.from_run), false) AS cancel
     FROM fence
-    CROSS JOIN unnest($17::smallint[], $18::uuid[], $19::uuid[], $20::text[], $21::text[],
-                      $22::text[], $23::bytea[], $24::smallint[], $25::uuid[], $26::integer[],
-                      $27::smallint[], $28::boolean[], $29::timestamptz[], $30::uuid[],
-                      $31::boolean[])
+    CROSS JOIN unnest($18::smallint[], $19::uuid[], $20::uuid[], $21::text[], $22::text[],
+                      $23::text[], $24::bytea[], $25::smallint[], $26::uuid[], $27::integer[],
+                      $28::smallint[], $29::boolean[], $30::timestamptz[], $31::uuid[],
+                      $32::boolean[])
         AS n(origin, run_id, chain_id, workflow_id, workflow, queue, input, reuse, parent_run,
              parent_command, parent_close, here, wake_at, from_run, cancelled)
     LEFT JOIN LATERAL (
@@ -157,16 +157,14 @@ macro_rules! everything_else {
         -- A continuation, of a run that closes here.
         WHEN 2 THEN (n.from_run IN (SELECT run_id FROM updated WHERE code = 4 AND status >= 10))
             IS TRUE
-        -- A start, or a child of a run that the node holds.
-        ELSE (n.origin = 0 OR EXISTS (
-                SELECT FROM sync_workflow.runs p WHERE p.run_id = n.from_run AND p.node_id = $1))
-            AND (latest.run_id IS NULL
-                OR n.reuse = 1 AND (latest.status >= 10
-                    OR (latest.run_id IN
-                        (SELECT run_id FROM updated WHERE status >= 10 AND status <> 14)) IS TRUE)
-                OR n.reuse = 2 AND (latest.status > 10
-                    OR (latest.run_id IN
-                        (SELECT run_id FROM updated WHERE status > 10 AND status <> 14)) IS TRUE))
+        -- A start, or a child.
+        ELSE latest.run_id IS NULL
+            OR n.reuse = 1 AND (latest.status >= 10
+                OR (latest.run_id IN
+                    (SELECT run_id FROM updated WHERE status >= 10 AND status <> 14)) IS TRUE)
+            OR n.reuse = 2 AND (latest.status > 10
+                OR (latest.run_id IN
+                    (SELECT run_id FROM updated WHERE status > 10 AND status <> 14)) IS TRUE)
         END
     ORDER BY n.workflow_id, n.origin DESC
 ), born AS (
@@ -193,10 +191,9 @@ macro_rules! everything_else {
     FROM (
         SELECT held.chain_id, c.sequence
         FROM fence
-        CROSS JOIN unnest($32::uuid[], $33::bigint[]) AS c(run_id, sequence)
+        CROSS JOIN unnest($33::uuid[], $34::bigint[]) AS c(run_id, sequence)
         CROSS JOIN LATERAL (
-            SELECT r.chain_id FROM sync_workflow.runs r
-            WHERE r.run_id = c.run_id AND r.node_id = $1 OFFSET 0
+            SELECT r.chain_id FROM sync_workflow.runs r WHERE r.run_id = c.run_id OFFSET 0
         ) held
     ) c
     WHERE s.chain_id = ANY (ARRAY[c.chain_id]) AND s.sequence = ANY (ARRAY[c.sequence])
@@ -206,13 +203,9 @@ macro_rules! everything_else {
         (run_id, command, failed, next_at, scheduled_at, failure, details)
     SELECT a.run_id, a.command, a.failed, a.next_at, a.scheduled_at, a.failure, a.details
     FROM fence
-    CROSS JOIN unnest($34::uuid[], $35::integer[], $36::integer[], $37::timestamptz[],
-                      $38::timestamptz[], $39::bytea[], $40::bytea[])
+    CROSS JOIN unnest($35::uuid[], $36::integer[], $37::integer[], $38::timestamptz[],
+                      $39::timestamptz[], $40::bytea[], $41::bytea[])
         AS a(run_id, command, failed, next_at, scheduled_at, failure, details)
-    CROSS JOIN LATERAL (
-        SELECT FROM sync_workflow.runs r
-        WHERE r.run_id = a.run_id AND r.node_id = $1 OFFSET 0
-    ) held
     ON CONFLICT (run_id, command) DO UPDATE SET
         failed = excluded.failed, next_at = excluded.next_at,
         scheduled_at = excluded.scheduled_at, failure = excluded.failure,
@@ -222,33 +215,26 @@ macro_rules! everything_else {
     USING (
         SELECT s.run_id, s.command
         FROM fence
-        CROSS JOIN unnest($41::uuid[], $42::integer[]) AS s(run_id, command)
-        CROSS JOIN LATERAL (
-            SELECT FROM sync_workflow.runs r
-            WHERE r.run_id = s.run_id AND r.node_id = $1 OFFSET 0
-        ) held
+        CROSS JOIN unnest($42::uuid[], $43::integer[]) AS s(run_id, command)
     ) s
     WHERE a.run_id = ANY (ARRAY[s.run_id]) AND a.command = ANY (ARRAY[s.command])
 )"
     };
 }
 
-/// What every statement reports: whether the node lives, and the runs of the records that were
-/// appended, unless all were.
+/// What every statement reports: whether the node lives, and whether it holds all of the runs. If it
+/// does not, nothing happened.
 macro_rules! report {
     () => {
         "
-SELECT (SELECT count(*) FROM fence) = 1,
-       (SELECT CASE WHEN count(*) < cardinality($2)
-                    THEN coalesce(array_agg(run_id), '{}') END FROM appended)"
+SELECT (SELECT count(*) FROM alive) = 1, (SELECT count(*) FROM fence) = 1"
     };
 }
 
-/// And the runs that have a transition, and the rows of runs that were updated.
+/// And the rows of runs that were updated.
 macro_rules! report_transitions {
     () => {
         ",
-       (SELECT array_agg(run_id) FROM turn),
        u.run_id, u.node_id, u.status, u.awaited, u.code, u.arrived"
     };
 }
@@ -265,8 +251,46 @@ FROM (
     };
 }
 
+/// For runs that clients start, and nothing else: the lean form of `fresh`, `born` and `started`.
+/// `$1` node, `$2`-`$9` new runs. Reports whether the node lives, and the runs that were started.
+pub(super) const STARTS: &str = "
+WITH fence AS MATERIALIZED (
+    SELECT node_id FROM sync_workflow.nodes WHERE node_id = $1 FOR KEY SHARE
+), fresh AS MATERIALIZED (
+    SELECT n.*, coalesce(latest.sequence + 1, 0) AS sequence
+    FROM fence
+    CROSS JOIN unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::smallint[],
+                      $8::boolean[], $9::timestamptz[])
+        AS n(run_id, workflow_id, workflow, queue, input, reuse, here, wake_at)
+    LEFT JOIN LATERAL (
+        SELECT r.sequence, r.status FROM sync_workflow.runs r
+        WHERE r.workflow_id = n.workflow_id ORDER BY r.sequence DESC LIMIT 1
+    ) latest ON true
+    WHERE latest.sequence IS NULL
+       OR n.reuse = 1 AND latest.status >= 10
+       OR n.reuse = 2 AND latest.status > 10
+    ORDER BY n.workflow_id
+), born AS (
+    INSERT INTO sync_workflow.runs
+        (run_id, chain_id, node_id, wake_at, sequence, attempts, progress, status, workflow_id,
+         workflow, queue)
+    SELECT f.run_id, f.run_id, CASE WHEN f.here THEN $1 END, coalesce(f.wake_at, now()), f.sequence,
+           f.here::integer, f.here::integer, f.here::integer, f.workflow_id, f.workflow, f.queue
+    FROM fresh f
+    -- Another start took the place, or this very run exists.
+    ON CONFLICT DO NOTHING
+    RETURNING run_id
+), started AS (
+    INSERT INTO sync_workflow.journal
+        (run_id, position, kind, command, name, fingerprint, payload)
+    SELECT f.run_id, 0, 0, -1, f.workflow, 0, f.input
+    FROM fresh f
+    WHERE (f.run_id IN (SELECT run_id FROM born)) IS TRUE
+)
+SELECT (SELECT count(*) FROM fence) = 1, (SELECT array_agg(run_id) FROM born)";
+
 /// For runs that go on and have nothing but records.
-pub(super) const RECORDS: &str = concat!(records!(), report!());
+pub(super) const RECORDS: &str = concat!(records!(), ")", report!());
 
 /// For runs that also suspend, close, park or go back.
 pub(super) const TRANSITIONS: &str = concat!(
@@ -287,6 +311,13 @@ pub(super) const EVERYTHING: &str = concat!(
     ", (SELECT array_agg(run_id) FROM born)",
     from_updated!()
 );
+
+/// The runs that the node does not hold: `$1` node, `$2` runs.
+pub(super) const NOT_HELD: &str = "
+SELECT e.run_id
+FROM unnest($2::uuid[]) AS e(run_id)
+WHERE NOT EXISTS (
+    SELECT FROM sync_workflow.runs r WHERE r.run_id = e.run_id AND r.node_id = $1)";
 
 /// The runs whose first position is taken: `$1` runs, `$2` positions.
 pub(super) const TAKEN: &str = "
