@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod allocations;
+
 use std::{path::Path, process::Command};
 
 use serde_json::Value;

@@ -5,7 +5,7 @@ use tidy::{Kind, Package, Workspace, sources};
 use crate::check;
 
 /// Which houses a house may build on. A new edge is a decision: its reason is in ARCHITECTURE.md.
-const MAY_USE: [(&str, &[&str]); 11] = [
+const MAY_USE: [(&str, &[&str]); 13] = [
     ("sync-core", &[]),
     ("sync-workflow", &[]),
     ("sync-workflow-macros", &[]),
@@ -18,6 +18,8 @@ const MAY_USE: [(&str, &[&str]); 11] = [
         "sync-server",
         &["sync-core", "sync-workflow", "sync-adapters", "sync-engine"],
     ),
+    ("simulator", &["sync-workflow"]),
+    ("protocol-model", &[]),
     ("mock-api", &[]),
     ("throwaway-postgres", &[]),
     ("tidy", &[]),
@@ -47,6 +49,7 @@ const RESERVED: [(&str, &[&str]); 7] = [
             "sync-adapters",
             "sync-engine",
             "sync-server",
+            "simulator",
             "mock-api",
             "examples",
             "benches",
@@ -78,6 +81,8 @@ const RESERVED: [(&str, &[&str]); 7] = [
     (
         "clap",
         &[
+            "protocol-model",
+            "simulator",
             "mock-api",
             "throwaway-postgres",
             "sync-server",
@@ -87,7 +92,13 @@ const RESERVED: [(&str, &[&str]); 7] = [
     ),
     (
         "anyhow",
-        &["mock-api", "sync-server", "examples", "benches"],
+        &[
+            "simulator",
+            "mock-api",
+            "sync-server",
+            "examples",
+            "benches",
+        ],
     ),
 ];
 

@@ -1,0 +1,54 @@
+//! What a step costs in allocations: it does not depend on the machine, and grows only when somebody adds one.
+
+use std::sync::Arc;
+
+use sync_workflow::{
+    Client, Context, Failure, Worker,
+    journal::{Journal, memory::MemoryJournal},
+};
+
+/// Allocations of one more sequential activity of a run, from the call to the next one.
+const A_STEP: f64 = 22.0;
+
+async fn steps(ctx: Context, (count, mut n): (u32, u64)) -> Result<u64, Failure> {
+    for _ in 0..count {
+        n = ctx.activity(trivial, n).await?;
+    }
+    Ok(n)
+}
+
+async fn trivial(n: u64) -> Result<u64, Failure> {
+    Ok(n + 1)
+}
+
+async fn run(client: &Client, name: &str, count: u32) {
+    let handle = client.start(steps, name, (count, 0)).await.unwrap();
+    assert_eq!(handle.result().await.unwrap(), u64::from(count));
+}
+
+/// Allocations of this thread while a run of so many steps goes from its start to its result.
+fn allocations(runtime: &tokio::runtime::Runtime, client: &Client, name: &str, count: u32) -> f64 {
+    let counted = allocation_counter::measure(|| runtime.block_on(run(client, name, count)));
+    counted.count_total as f64
+}
+
+#[test]
+fn a_step_allocates_no_more_than_it_did() {
+    // One thread, so that the thread's count is the worker's.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let worker = runtime.block_on(async {
+        let journal: Arc<dyn Journal> = Arc::new(MemoryJournal::new());
+        let builder = Worker::builder().workflow(steps).activity(trivial);
+        builder.start_on(journal).await.unwrap()
+    });
+    let client = worker.client();
+    allocations(&runtime, &client, "warm-up", 100);
+    let few = allocations(&runtime, &client, "few", 100);
+    let many = allocations(&runtime, &client, "many", 1_100);
+    let each = (many - few) / 1_000.0;
+    assert!(each <= A_STEP, "a step took {each} allocations");
+    runtime.block_on(worker.shutdown());
+}
