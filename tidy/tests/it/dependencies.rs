@@ -5,7 +5,7 @@ use tidy::{Kind, Package, Workspace, sources};
 use crate::check;
 
 /// Which houses a house may build on. A new edge is a decision: its reason is in ARCHITECTURE.md.
-const MAY_USE: [(&str, &[&str]); 13] = [
+const MAY_USE: [(&str, &[&str]); 14] = [
     ("sync-core", &[]),
     ("sync-workflow", &[]),
     ("sync-workflow-macros", &[]),
@@ -25,6 +25,7 @@ const MAY_USE: [(&str, &[&str]); 13] = [
     ("tidy", &[]),
     ("examples", LEAF),
     ("benches", LEAF),
+    ("torture", &["sync-workflow", "throwaway-postgres"]),
 ];
 
 /// Nothing builds on examples and benches, so they may use everything.
@@ -53,6 +54,7 @@ const RESERVED: [(&str, &[&str]); 7] = [
             "mock-api",
             "examples",
             "benches",
+            "torture",
         ],
     ),
     (
@@ -64,6 +66,7 @@ const RESERVED: [(&str, &[&str]); 7] = [
             "sync-server",
             "examples",
             "benches",
+            "torture",
         ],
     ),
     ("axum", &["mock-api", "sync-server"]),
@@ -88,6 +91,7 @@ const RESERVED: [(&str, &[&str]); 7] = [
             "sync-server",
             "examples",
             "benches",
+            "torture",
         ],
     ),
     (
@@ -98,6 +102,7 @@ const RESERVED: [(&str, &[&str]); 7] = [
             "sync-server",
             "examples",
             "benches",
+            "torture",
         ],
     ),
 ];

@@ -1,0 +1,140 @@
+//! All runs with all their records.
+
+use std::collections::HashMap;
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use sync_workflow::{
+    Client,
+    id::{Position, RunId, WorkflowId},
+    journal::{HistoryRecord, RunFilter, RunInfo},
+};
+
+use crate::load::again;
+
+/// One run and its records.
+pub(crate) struct History {
+    pub(crate) info: RunInfo,
+    pub(crate) records: Vec<HistoryRecord>,
+    /// Attempts of activities that the journal still keeps.
+    pub(crate) attempts_kept: usize,
+}
+
+/// Every run.
+pub(crate) struct Histories {
+    runs: HashMap<RunId, History>,
+    chains: HashMap<WorkflowId, Vec<RunId>>,
+    /// When records were committed, in microseconds, in order.
+    moments: Vec<i64>,
+}
+
+/// Histories that are read at the same time.
+const SIDE_BY_SIDE: usize = 4;
+/// Records that are read at once.
+const PAGE: u32 = 1_000;
+
+impl Histories {
+    pub(crate) async fn read(client: &Client) -> anyhow::Result<Self> {
+        let infos = all_runs(client).await?;
+        let runs: HashMap<_, _> = stream::iter(infos)
+            .map(|info| async move {
+                let history = read_one(client, info).await?;
+                anyhow::Ok((history.info.run, history))
+            })
+            .buffer_unordered(SIDE_BY_SIDE)
+            .try_collect()
+            .await?;
+        let mut moments: Vec<_> = runs.values().flat_map(History::moments).collect();
+        moments.sort_unstable();
+        let mut chains: HashMap<_, Vec<_>> = HashMap::new();
+        for history in runs.values() {
+            let chain = chains.entry(history.info.workflow_id.clone()).or_default();
+            chain.push(history.info.run);
+        }
+        Ok(Self {
+            runs,
+            chains,
+            moments,
+        })
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &History> {
+        self.runs.values()
+    }
+
+    pub(crate) fn get(&self, run: RunId) -> Option<&History> {
+        self.runs.get(&run)
+    }
+
+    /// The other runs of the same workflow id.
+    pub(crate) fn others(&self, history: &History) -> impl Iterator<Item = &History> {
+        let chain = self.chains.get(&history.info.workflow_id);
+        let runs = chain.into_iter().flatten();
+        let this = history.info.run;
+        runs.filter(move |run| **run != this)
+            .filter_map(|run| self.runs.get(run))
+    }
+
+    pub(crate) fn runs(&self) -> usize {
+        self.runs.len()
+    }
+
+    pub(crate) fn records(&self) -> usize {
+        self.moments.len()
+    }
+
+    /// When the next record of any run was committed.
+    pub(crate) fn next_after(&self, at: i64) -> Option<i64> {
+        let next = self.moments.partition_point(|moment| *moment <= at);
+        self.moments.get(next).copied()
+    }
+}
+
+impl History {
+    fn moments(&self) -> impl Iterator<Item = i64> {
+        self.records
+            .iter()
+            .map(|record| record.recorded_at.as_microsecond())
+    }
+
+    /// When its next record was committed.
+    pub(crate) fn next_after(&self, at: i64) -> Option<i64> {
+        self.moments().find(|moment| *moment > at)
+    }
+}
+
+async fn all_runs(client: &Client) -> anyhow::Result<Vec<RunInfo>> {
+    let mut filter = RunFilter {
+        limit: RunFilter::MAX_LIMIT,
+        ..RunFilter::default()
+    };
+    let mut found: Vec<RunInfo> = Vec::new();
+    loop {
+        let page = again(|| client.list(&filter)).await?;
+        found.extend(page.items);
+        filter.before = found.last().map(|info| info.run);
+        if !page.more {
+            return Ok(found);
+        }
+    }
+}
+
+async fn read_one(client: &Client, info: RunInfo) -> anyhow::Result<History> {
+    let mut records: Vec<HistoryRecord> = Vec::new();
+    loop {
+        let from = u32::try_from(records.len())?;
+        let page = again(|| client.history(info.run, from, PAGE)).await?;
+        records.extend(page.items);
+        if !page.more {
+            break;
+        }
+    }
+    let loaded = again(|| async {
+        let loaded = client.journal().load(info.run, Position(0), 1).await;
+        loaded.map_err(Into::into)
+    });
+    Ok(History {
+        attempts_kept: loaded.await?.attempts.len(),
+        info,
+        records,
+    })
+}

@@ -1,0 +1,166 @@
+//! How runs ended, against the oracle.
+
+use std::collections::HashMap;
+
+use sync_workflow::{
+    Failure,
+    id::RunId,
+    record::{Record, RecordKind},
+    status::RunStatus,
+};
+
+use super::{Histories, Violation, history::History};
+use crate::{
+    load::{Plan, Started},
+    program::{Expected, Input},
+    workflow::decode,
+};
+
+/// The run ended as its input says, whoever started it.
+pub(super) fn check_run(history: &History, all: &Histories, found: &mut Vec<Violation>) {
+    let ended = match &*history.info.workflow {
+        "program" => program(history, all),
+        "until_cancelled" => expect_status(history, RunStatus::Cancelled),
+        "sleeper" => expect_status(history, RunStatus::Cancelled),
+        "failing" => expect_status(history, RunStatus::Failed),
+        other => Err(format!("nobody knows the workflow {other}")),
+    };
+    let children = ended.and_then(|()| children(history, all));
+    if let Err(detail) = children {
+        let run = history.info.run;
+        let detail = format!(
+            "run {run} ({}): {detail}",
+            history.info.workflow_id.as_str()
+        );
+        found.push(Violation::new("expected results", detail));
+    }
+}
+
+fn program(history: &History, all: &Histories) -> Result<(), String> {
+    let input: Input = first_payload(history)?;
+    match input.expected() {
+        Expected::Completed(value) => {
+            expect_status(history, RunStatus::Completed)?;
+            let got: u64 = last_payload(history)?;
+            if got != value {
+                return Err(format!("it came to {got} instead of {value}"));
+            }
+            Ok(())
+        }
+        Expected::Failed => {
+            expect_status(history, RunStatus::Failed)?;
+            let failure: Failure = last_payload(history)?;
+            if failure.message != "as planned" {
+                return Err(format!("it failed with {failure}"));
+            }
+            Ok(())
+        }
+        Expected::Continued(next) => {
+            expect_status(history, RunStatus::ContinuedAsNew)?;
+            let others = all.others(history).map(first_payload);
+            let went_on: Vec<Input> = others.collect::<Result<_, _>>()?;
+            if went_on != [next] {
+                return Err(format!(
+                    "it continues in {} runs, or with another input",
+                    went_on.len()
+                ));
+            }
+            Ok(())
+        }
+    }
+}
+
+fn expect_status(history: &History, expected: RunStatus) -> Result<(), String> {
+    let status = history.info.status;
+    if status == expected {
+        return Ok(());
+    }
+    let end = history.records.last().map(|last| {
+        format!(
+            "{:?} {}",
+            last.kind(),
+            String::from_utf8_lossy(&last.record.payload)
+        )
+    });
+    Err(format!(
+        "it is {status} and not {expected}: {}",
+        end.unwrap_or_default()
+    ))
+}
+
+/// Each child that the journal names exists, once.
+fn children(history: &History, all: &Histories) -> Result<(), String> {
+    #[derive(serde::Deserialize)]
+    struct Child {
+        run: RunId,
+    }
+    for record in records(history).filter(|record| record.kind == RecordKind::ChildStarted) {
+        let child: Child = decode(&record.payload).map_err(|error| error.to_string())?;
+        let Some(child) = all.get(child.run) else {
+            return Err(format!("its child {} does not exist", child.run));
+        };
+        if child.info.parent != Some(history.info.run) {
+            return Err(format!("its child {} has another parent", child.info.run));
+        }
+    }
+    Ok(())
+}
+
+/// Every run that was started exists, and every run that exists was started, as often as its plan says.
+pub(super) fn check_chains(started: &[Started], all: &Histories, found: &mut Vec<Violation>) {
+    let mut runs: HashMap<&str, usize> = HashMap::new();
+    let mut children: HashMap<RunId, usize> = HashMap::new();
+    for history in all.iter() {
+        match history.info.parent {
+            None => *runs.entry(history.info.workflow_id.as_str()).or_default() += 1,
+            Some(parent) => *children.entry(parent).or_default() += 1,
+        }
+    }
+    for Started { workflow_id, plan } in started {
+        let expected = match plan {
+            Plan::Program(input) => runs_of(input),
+            Plan::UntilCancelled => 1,
+        };
+        let got = runs.remove(workflow_id.as_str()).unwrap_or_default();
+        if got != expected {
+            let detail = format!("{workflow_id} has {got} runs instead of {expected}");
+            found.push(Violation::new("started once", detail));
+        }
+    }
+    for (workflow_id, runs) in runs {
+        let detail = format!("{workflow_id} has {runs} runs, and nobody started it");
+        found.push(Violation::new("started once", detail));
+    }
+    for history in all.iter() {
+        let run = history.info.run;
+        let named = records(history)
+            .filter(|record| record.kind == RecordKind::ChildStarted)
+            .count();
+        let got = children.remove(&run).unwrap_or_default();
+        if got != named {
+            let detail = format!("run {run} has {got} children, its journal names {named}");
+            found.push(Violation::new("started once", detail));
+        }
+    }
+}
+
+fn runs_of(input: &Input) -> usize {
+    match input.expected() {
+        Expected::Continued(next) => 1 + runs_of(&next),
+        Expected::Completed(_) | Expected::Failed => 1,
+    }
+}
+
+fn records(history: &History) -> impl Iterator<Item = &Record> {
+    history.records.iter().map(|entry| &entry.record)
+}
+
+fn first_payload<T: serde::de::DeserializeOwned>(history: &History) -> Result<T, String> {
+    let first = records(history).next().ok_or("it has no records")?;
+    decode(&first.payload).map_err(|error| format!("{error:#}"))
+}
+
+fn last_payload<T: serde::de::DeserializeOwned>(history: &History) -> Result<T, String> {
+    let last = records(history).last().ok_or("it has no records")?;
+    decode(&last.payload).map_err(|error| format!("{error:#}"))
+}

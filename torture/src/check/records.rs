@@ -1,0 +1,142 @@
+//! The shape of a run's journal: no holes, each command completed once, an end that fits.
+
+use std::collections::HashSet;
+
+use sync_workflow::{
+    record::{Record, RecordKind},
+    status::RunStatus,
+};
+
+use super::{Violation, history::History};
+
+/// How much earlier than its time a timer may be recorded, in microseconds. A worker carries the
+/// database's time forward from when it asked for it, and so may be ahead by the time that the answer
+/// took.
+const EARLY: i64 = 5_000_000;
+
+pub(super) fn check(history: &History, found: &mut Vec<Violation>) {
+    let run = history.info.run;
+    let mut tell = |rule, detail: String| {
+        found.push(Violation::new(rule, format!("run {run}: {detail}")));
+    };
+    positions(history, &mut tell);
+    end(history, &mut tell);
+    commands(history, &mut tell);
+    timers(history, &mut tell);
+    if history.info.status.is_closed() && history.attempts_kept > 0 {
+        let kept = history.attempts_kept;
+        tell(
+            "nothing is left",
+            format!("{kept} attempts are kept of a closed run"),
+        );
+    }
+}
+
+fn positions(history: &History, tell: &mut impl FnMut(&'static str, String)) {
+    for (index, record) in history.records.iter().enumerate() {
+        if record.position().0 as usize != index {
+            let position = record.position();
+            tell(
+                "no holes",
+                format!("position {position} where {index} was due"),
+            );
+            return;
+        }
+    }
+    if history.records.first().map(|first| first.kind()) != Some(RecordKind::Started) {
+        tell("no holes", "it does not begin with its start".into());
+    }
+}
+
+fn end(history: &History, tell: &mut impl FnMut(&'static str, String)) {
+    let status = history.info.status;
+    let Some((last, before)) = history.records.split_last() else {
+        return;
+    };
+    for record in before.iter().filter(|record| record.kind().is_final()) {
+        let position = record.position();
+        tell("one end", format!("it ends at {position}, and goes on"));
+    }
+    let expected = match last.kind() {
+        RecordKind::Completed => RunStatus::Completed,
+        RecordKind::Failed => RunStatus::Failed,
+        RecordKind::Cancelled => RunStatus::Cancelled,
+        RecordKind::Terminated => RunStatus::Terminated,
+        RecordKind::ContinuedAsNew => RunStatus::ContinuedAsNew,
+        kind => {
+            let parked = history.info.parked_reason.as_deref().unwrap_or_default();
+            tell(
+                "every run ends",
+                format!("{status} after {kind:?} {parked}"),
+            );
+            return;
+        }
+    };
+    if status != expected {
+        tell(
+            "one end",
+            format!("its status is {status}, its last record {expected}"),
+        );
+    }
+}
+
+fn commands(history: &History, tell: &mut impl FnMut(&'static str, String)) {
+    let (mut created, mut completed) = (HashSet::new(), HashSet::new());
+    for record in history.records.iter().map(|entry| &entry.record) {
+        if record.command == Record::RUN {
+            continue;
+        }
+        let seen = match record.kind {
+            RecordKind::ActivityAttempted | RecordKind::TimerStarted | RecordKind::ChildStarted => {
+                &mut created
+            }
+            RecordKind::ActivityCompleted
+            | RecordKind::ActivityFailed
+            | RecordKind::TransactionCompleted
+            | RecordKind::TransactionFailed
+            | RecordKind::TimerFired
+            | RecordKind::SignalReceived
+            | RecordKind::ChildCompleted
+            | RecordKind::ChildFailed => &mut completed,
+            RecordKind::Started
+            | RecordKind::SideEffect
+            | RecordKind::CancelRequested
+            | RecordKind::Completed
+            | RecordKind::Failed
+            | RecordKind::Cancelled
+            | RecordKind::Terminated
+            | RecordKind::ContinuedAsNew => continue,
+        };
+        if !seen.insert(record.command) {
+            let (command, kind) = (record.command, record.kind);
+            tell("once only", format!("command {command} has {kind:?} twice"));
+        }
+    }
+}
+
+fn timers(history: &History, tell: &mut impl FnMut(&'static str, String)) {
+    let of_kind = |kind| {
+        history
+            .records
+            .iter()
+            .filter(move |entry| entry.kind() == kind)
+    };
+    for fired in of_kind(RecordKind::TimerFired) {
+        let command = fired.record.command;
+        let started =
+            of_kind(RecordKind::TimerStarted).find(|entry| entry.record.command == command);
+        let due = started.and_then(|entry| due(&entry.record));
+        match due {
+            None => tell("timers", format!("timer {command} fired and was never set")),
+            Some(due) if fired.recorded_at.as_microsecond() + EARLY < due => {
+                let early = due - fired.recorded_at.as_microsecond();
+                tell("timers", format!("timer {command} fired {early} µs early"));
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+fn due(record: &Record) -> Option<i64> {
+    serde_json::from_slice(&record.payload).ok()
+}

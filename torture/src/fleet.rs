@@ -1,0 +1,189 @@
+//! The worker processes under torture.
+
+use std::{
+    fs::File,
+    path::PathBuf,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tokio::{
+    process::{Child, Command},
+    time::timeout,
+};
+
+use crate::victim;
+
+/// How long a worker may take to stop when it is asked to.
+const STOPS_WITHIN: Duration = Duration::from_secs(60);
+
+/// What the environment of a worker holds beside the referee's own, by the worker's number.
+pub(crate) type Environment = fn(u32) -> Vec<(&'static str, String)>;
+
+/// The workers that run, and what it takes to start another one.
+pub(crate) struct Fleet {
+    program: PathBuf,
+    arguments: victim::Arguments,
+    environment: Environment,
+    logs: PathBuf,
+    workers: Vec<Worker>,
+    started: u32,
+    /// What workers did that nobody asked for.
+    pub(crate) misdeeds: Vec<String>,
+}
+
+/// A running worker.
+struct Worker {
+    process: Child,
+    pid: u32,
+    number: u32,
+}
+
+impl Fleet {
+    pub(crate) fn new(
+        program: PathBuf,
+        arguments: victim::Arguments,
+        environment: Environment,
+        logs: PathBuf,
+    ) -> Self {
+        Self {
+            program,
+            arguments,
+            environment,
+            logs,
+            workers: Vec::new(),
+            started: 0,
+            misdeeds: Vec::new(),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// How many processes were started in all.
+    pub(crate) const fn started(&self) -> u32 {
+        self.started
+    }
+
+    pub(crate) fn pid(&self, index: usize) -> u32 {
+        self.workers[index].pid
+    }
+
+    /// Starts one more worker.
+    pub(crate) fn start(&mut self) -> anyhow::Result<u32> {
+        self.started += 1;
+        let number = self.started;
+        let log = File::create(self.logs.join(format!("worker-{number}.log")))?;
+        let settings = self.arguments.settings;
+        let process = Command::new(&self.program)
+            .arg("worker")
+            .args(["--journal", &self.arguments.journal])
+            .arg("--ledger")
+            .arg(&self.arguments.ledger)
+            .args(["--lease", &settings.lease.to_string()])
+            .args(["--pool", &settings.pool.to_string()])
+            .args(["--deadline", &settings.deadline.to_string()])
+            .args(["--drops", &settings.drops.to_string()])
+            .envs((self.environment)(number))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .context("a worker cannot be started")?;
+        let pid = process.id().context("the worker is gone at once")?;
+        self.workers.push(Worker {
+            process,
+            pid,
+            number,
+        });
+        Ok(pid)
+    }
+
+    /// Replaces workers that ended although nobody ended them, and remembers that.
+    pub(crate) fn look_after(&mut self) -> anyhow::Result<()> {
+        let mut gone = Vec::new();
+        self.workers
+            .retain_mut(|worker| match worker.process.try_wait() {
+                Ok(None) => true,
+                Ok(Some(status)) => {
+                    gone.push(format!(
+                        "worker-{} ended by itself: {status}",
+                        worker.number
+                    ));
+                    false
+                }
+                Err(error) => {
+                    gone.push(format!("worker-{}: {error}", worker.number));
+                    false
+                }
+            });
+        for _ in &gone {
+            self.start()?;
+        }
+        self.misdeeds.append(&mut gone);
+        Ok(())
+    }
+
+    /// Kills a worker as a machine does that loses its power.
+    pub(crate) async fn kill(&mut self, index: usize) -> anyhow::Result<()> {
+        let mut worker = self.workers.swap_remove(index);
+        worker.process.start_kill().context("kill a worker")?;
+        let status = worker.process.wait().await?;
+        ensure!(
+            status.code().is_none(),
+            "the worker ended before it was killed: {status}"
+        );
+        Ok(())
+    }
+
+    /// Stops the time of a worker.
+    pub(crate) fn pause(&self, index: usize) -> anyhow::Result<()> {
+        signal(self.pid(index), Signal::SIGSTOP)
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self, pid: u32) -> anyhow::Result<()> {
+        signal(pid, Signal::SIGCONT)
+    }
+
+    /// Asks a worker to stop, and waits until it has.
+    pub(crate) async fn stop(&mut self, index: usize) -> anyhow::Result<ExitStatus> {
+        let mut worker = self.workers.swap_remove(index);
+        signal(worker.pid, Signal::SIGTERM)?;
+        let Ok(status) = timeout(STOPS_WITHIN, worker.process.wait()).await else {
+            self.misdeeds.push(format!(
+                "worker-{} did not stop within {STOPS_WITHIN:?}",
+                worker.number
+            ));
+            worker.process.kill().await?;
+            return Ok(worker.process.wait().await?);
+        };
+        let status = status?;
+        if !status.success() {
+            self.misdeeds
+                .push(format!("worker-{} stopped with {status}", worker.number));
+        }
+        Ok(status)
+    }
+
+    /// Asks every worker to stop.
+    pub(crate) async fn stop_all(&mut self) -> anyhow::Result<()> {
+        self.look_after()?;
+        while !self.workers.is_empty() {
+            self.stop(0).await?;
+        }
+        Ok(())
+    }
+}
+
+fn signal(pid: u32, signal: Signal) -> anyhow::Result<()> {
+    kill(Pid::from_raw(pid.cast_signed()), signal)
+        .with_context(|| format!("{signal} to process {pid}"))
+}

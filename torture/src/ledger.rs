@@ -1,0 +1,189 @@
+//! The ledger of effects: a file outside the database, which no fault touches.
+//!
+//! One line an entry, each written by one call in append mode, so that entries of many processes
+//! do not mix and a killed process leaves whole lines only.
+//!
+//! ```text
+//! node   <microseconds> <pid> <node>
+//! began  <microseconds> <pid> <node> <run>/<command> <attempt>
+//! effect <microseconds> <pid> <node> <run>/<command> <attempt>
+//! drop   <microseconds> <pid> <node> <method>
+//! ```
+
+use std::{
+    collections::HashMap,
+    fs::{File, OpenOptions},
+    io::Write as _,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use anyhow::{Context as _, bail};
+use jiff::Timestamp;
+use sync_workflow::id::NodeId;
+use uuid::Uuid;
+
+/// The writing end, in a worker.
+#[derive(Clone)]
+pub(crate) struct Ledger {
+    file: Arc<File>,
+    node: Arc<Mutex<String>>,
+}
+
+impl Ledger {
+    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
+        let file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(path)
+            .with_context(|| format!("the ledger {} cannot be opened", path.display()))?;
+        Ok(Self {
+            file: Arc::new(file),
+            node: Arc::new(Mutex::new("-".into())),
+        })
+    }
+
+    /// The worker enlisted as this node: what it does from now on, it does as it.
+    pub(crate) fn enlisted(&self, node: &str) {
+        *self.node.lock().unwrap_or_else(PoisonError::into_inner) = node.to_owned();
+        self.write("node", "");
+    }
+
+    /// An attempt of an activity begins.
+    pub(crate) fn began(&self, key: &str, attempt: u32) {
+        self.write("began", &format!(" {key} {attempt}"));
+    }
+
+    /// An attempt of an activity has had its effect, and will tell so.
+    pub(crate) fn had_effect(&self, key: &str, attempt: u32) {
+        self.write("effect", &format!(" {key} {attempt}"));
+    }
+
+    /// A call of the journal was dropped in the middle.
+    pub(crate) fn dropped(&self, method: &str) {
+        self.write("drop", &format!(" {method}"));
+    }
+
+    fn write(&self, what: &str, rest: &str) {
+        let node = self
+            .node
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let line = format!(
+            "{what} {} {} {node}{rest}\n",
+            Timestamp::now().as_microsecond(),
+            std::process::id(),
+        );
+        // An effect that left no line would look like one that never was.
+        (&*self.file)
+            .write_all(line.as_bytes())
+            .expect("the ledger is on a disk of its own");
+    }
+}
+
+/// A try of an activity, by its idempotency key and the number of the attempt.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Begun {
+    pub(crate) at: i64,
+    pub(crate) node: NodeId,
+    pub(crate) attempt: u32,
+}
+
+/// What the ledger says.
+#[derive(Debug, Default)]
+pub(crate) struct Entries {
+    /// When each process enlisted, and as whom.
+    pub(crate) nodes: Vec<Enlisted>,
+    /// The tries of each activity.
+    pub(crate) begun: HashMap<String, Vec<Begun>>,
+    /// How many of the tries of each activity had their effect.
+    pub(crate) effects: HashMap<String, u32>,
+    /// How many calls of the journal were dropped in the middle.
+    pub(crate) drops: u64,
+}
+
+/// A process became a node.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Enlisted {
+    pub(crate) pid: u32,
+    pub(crate) node: NodeId,
+}
+
+impl Entries {
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            // No worker lived long enough to open it.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(error).context("the ledger cannot be read"),
+        };
+        let mut entries = Self::default();
+        for line in text.lines() {
+            entries
+                .take(line)
+                .with_context(|| format!("line of the ledger: {line:?}"))?;
+        }
+        Ok(entries)
+    }
+
+    /// The node that a process is, or was last.
+    pub(crate) fn node_of(&self, pid: u32) -> Option<NodeId> {
+        let last = self.nodes.iter().rev().find(|entry| entry.pid == pid);
+        last.map(|entry| entry.node)
+    }
+
+    fn take(&mut self, line: &str) -> anyhow::Result<()> {
+        let mut words = line.split(' ');
+        let mut word = || words.next().context("it is too short");
+        let (what, at, pid) = (word()?, word()?.parse()?, word()?.parse()?);
+        let node = word()?;
+        if what == "drop" {
+            self.drops += 1;
+            return Ok(());
+        }
+        let node = NodeId::from_uuid(Uuid::parse_str(node)?);
+        match what {
+            "node" => self.nodes.push(Enlisted { pid, node }),
+            "began" => {
+                let (key, attempt) = (word()?.to_owned(), word()?.parse()?);
+                let begun = Begun { at, node, attempt };
+                self.begun.entry(key).or_default().push(begun);
+            }
+            "effect" => *self.effects.entry(word()?.to_owned()).or_default() += 1,
+            _ => bail!("it is none of the kinds"),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ledger");
+        let ledger = Ledger::open(&path).unwrap();
+        let node = Uuid::new_v4();
+        ledger.enlisted(&node.to_string());
+        ledger.began("run/1", 1);
+        ledger.began("run/1", 2);
+        ledger.had_effect("run/1", 2);
+        let entries = Entries::read(&path).unwrap();
+        let node = NodeId::from_uuid(node);
+        assert_eq!(entries.node_of(std::process::id()), Some(node));
+        let attempts: Vec<_> = entries.begun["run/1"].iter().map(|b| b.attempt).collect();
+        assert_eq!(attempts, [1, 2]);
+        assert_eq!(entries.effects["run/1"], 1);
+    }
+
+    #[test]
+    fn a_line_that_was_cut_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ledger");
+        std::fs::write(&path, "began 1 2\n").unwrap();
+        assert!(Entries::read(&path).is_err());
+    }
+}

@@ -1,0 +1,253 @@
+//! The programs that workflows carry out, and the oracle that knows how they end.
+//!
+//! A program is made from a seed and travels in the input of its run. The oracle computes its end from
+//! the input alone; it knows nothing of journals.
+
+use fastrand::Rng;
+use serde::{Deserialize, Serialize};
+
+/// One step of a program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Step {
+    /// An activity that takes this many milliseconds.
+    Activity {
+        n: u64,
+        millis: u64,
+    },
+    /// An activity whose first attempts fail.
+    Flaky {
+        n: u64,
+        failures: u32,
+    },
+    /// An activity that may run at most once.
+    Once {
+        n: u64,
+        millis: u64,
+    },
+    /// A transactional step.
+    Transaction {
+        n: u64,
+    },
+    /// A transactional step that writes and then fails.
+    Rollback,
+    Sleep {
+        millis: u64,
+    },
+    /// A wait for the next signal.
+    Signal,
+    /// A child that carries out a program of its own.
+    Child {
+        steps: Vec<Self>,
+    },
+    /// Children side by side.
+    FanOut {
+        each: Vec<u64>,
+    },
+    /// A child that fails.
+    FailingChild,
+    /// Activities side by side.
+    Join {
+        each: Vec<u64>,
+    },
+    /// An activity against a timer; the loser is dropped.
+    Race {
+        n: u64,
+        millis: u64,
+        timer: u64,
+    },
+    /// A random number that an activity is told, and must be told again after a crash.
+    Random,
+    /// The rest happens in a new run.
+    Continue,
+}
+
+/// The input of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Input {
+    pub(crate) steps: Vec<Step>,
+    /// What the runs before this one in its chain came to.
+    pub(crate) sum: u64,
+    /// How many signals they received.
+    pub(crate) signals: u64,
+    /// The run fails after its steps.
+    pub(crate) fails: bool,
+}
+
+/// How a run must end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Expected {
+    Completed(u64),
+    Failed,
+    /// It continues as new with this input.
+    Continued(Input),
+}
+
+/// What an activity makes of its number.
+pub(crate) fn effect_of(n: u64) -> u64 {
+    n.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17) >> 16
+}
+
+/// Adds the value of a step; the order counts.
+pub(crate) fn add(sum: u64, value: u64) -> u64 {
+    (sum.wrapping_mul(31).wrapping_add(value)) & 0xffff_ffff_ffff
+}
+
+/// What a step that was rolled back counts.
+pub(crate) const ROLLED_BACK: u64 = 7;
+/// What a child that failed counts.
+pub(crate) const CHILD_FAILED: u64 = 11;
+/// What a step counts whose outcome depends on time.
+pub(crate) const EITHER_WAY: u64 = 13;
+
+impl Input {
+    pub(crate) fn new(steps: Vec<Step>) -> Self {
+        Self {
+            steps,
+            sum: 0,
+            signals: 0,
+            fails: false,
+        }
+    }
+
+    /// The program of a seed.
+    pub(crate) fn of_seed(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let count = rng.usize(4..14);
+        let mut steps: Vec<_> = (0..count).map(|_| any_step(&mut rng, true)).collect();
+        if rng.u8(..4) == 0 {
+            let place = rng.usize(1..steps.len());
+            steps.insert(place, Step::Continue);
+        }
+        // A run that continues as new has its children settled: every step awaits its own.
+        Self {
+            fails: rng.u8(..16) == 0,
+            ..Self::new(steps)
+        }
+    }
+
+    /// How many signals the whole chain waits for.
+    pub(crate) fn signals_awaited(&self) -> u64 {
+        let waits = self.steps.iter().filter(|step| **step == Step::Signal);
+        waits.count() as u64
+    }
+
+    /// How a run with this input must end.
+    pub(crate) fn expected(&self) -> Expected {
+        let (mut sum, mut signals) = (self.sum, self.signals);
+        for (index, step) in self.steps.iter().enumerate() {
+            match step {
+                Step::Activity { n, .. } | Step::Flaky { n, .. } => sum = add(sum, effect_of(*n)),
+                Step::Transaction { n } => sum = add(sum, *n),
+                Step::Rollback => sum = add(sum, ROLLED_BACK),
+                Step::Sleep { .. } => {}
+                Step::Signal => {
+                    sum = add(sum, signals);
+                    signals += 1;
+                }
+                Step::Child { steps } => sum = add(sum, value_of(steps)),
+                Step::FanOut { each } | Step::Join { each } => {
+                    sum = each.iter().fold(sum, |sum, n| add(sum, effect_of(*n)));
+                }
+                Step::FailingChild => sum = add(sum, CHILD_FAILED),
+                Step::Once { .. } | Step::Race { .. } | Step::Random => sum = add(sum, EITHER_WAY),
+                Step::Continue => {
+                    return Expected::Continued(Self {
+                        steps: self.steps[index + 1..].to_vec(),
+                        sum,
+                        signals,
+                        fails: self.fails,
+                    });
+                }
+            }
+        }
+        if self.fails {
+            Expected::Failed
+        } else {
+            Expected::Completed(sum)
+        }
+    }
+}
+
+/// The value of a child's steps, which neither fail nor continue.
+fn value_of(steps: &[Step]) -> u64 {
+    match Input::new(steps.to_vec()).expected() {
+        Expected::Completed(value) => value,
+        Expected::Failed | Expected::Continued(_) => 0,
+    }
+}
+
+fn any_step(rng: &mut Rng, may_nest: bool) -> Step {
+    let n = rng.u64(1..1_000_000);
+    let millis = rng.u64(..12);
+    match rng.u8(..if may_nest { 22 } else { 13 }) {
+        0..=3 => Step::Activity { n, millis },
+        4 => Step::Flaky {
+            n,
+            failures: rng.u32(1..3),
+        },
+        5 => Step::Once { n, millis },
+        6..=8 => Step::Transaction { n },
+        9 => Step::Rollback,
+        10 => Step::Sleep {
+            millis: rng.u64(1..120),
+        },
+        11 => Step::Join {
+            each: (0..rng.u64(2..5)).map(|more| n + more).collect(),
+        },
+        12 => Step::Race {
+            n,
+            millis: rng.u64(..30),
+            timer: rng.u64(1..30),
+        },
+        13..=15 => Step::Signal,
+        16 | 17 => {
+            let count = rng.usize(1..5);
+            Step::Child {
+                steps: (0..count).map(|_| any_step(rng, false)).collect(),
+            }
+        }
+        18 => Step::FanOut {
+            each: (0..rng.u64(2..6)).map(|more| n + more).collect(),
+        },
+        19 => Step::FailingChild,
+        20 => Step::Random,
+        _ => Step::Sleep { millis },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_always_gives_the_same_program() {
+        for seed in 0..200 {
+            assert_eq!(Input::of_seed(seed), Input::of_seed(seed));
+        }
+    }
+
+    #[test]
+    fn a_chain_comes_to_the_same_as_its_steps_in_one_run() {
+        let mut chains = 0;
+        for seed in 0..500 {
+            let input = Input::of_seed(seed);
+            let mut joined = input.clone();
+            joined.steps.retain(|step| *step != Step::Continue);
+            let mut end = input.expected();
+            while let Expected::Continued(next) = end {
+                chains += 1;
+                end = next.expected();
+            }
+            assert_eq!(end, joined.expected());
+        }
+        assert!(chains > 50, "{chains}");
+    }
+
+    #[test]
+    fn the_order_of_steps_counts() {
+        let steps = [Step::Transaction { n: 1 }, Step::Transaction { n: 2 }];
+        let swapped = [steps[1].clone(), steps[0].clone()];
+        assert_ne!(value_of(&steps), value_of(&swapped));
+    }
+}

@@ -1,0 +1,243 @@
+//! A journal that tells the ledger who enlists, and drops some of the calls in the middle.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sync_workflow::{
+    id::{NodeId, Position, RunId},
+    journal::{
+        Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Error, Hint, History,
+        HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page, Renewal, Result,
+        RunFilter, RunInfo, RunSelector, SignalOutcome, StartOutcome, StepTransaction,
+        TransactionCommit, WokenRun,
+    },
+    record::Record,
+};
+
+use crate::ledger::Ledger;
+
+/// A call is dropped after this many polls at most: there are few awaits in one that is answered at
+/// once, and more in one that connects first.
+const MOST_POLLS: u32 = 4;
+
+/// A journal between a worker and its storage.
+pub(crate) struct Tapped {
+    journal: Arc<dyn Journal>,
+    ledger: Ledger,
+    /// How many of a thousand calls are dropped.
+    drops: u32,
+}
+
+/// The caller of a journal went away in the middle.
+#[derive(Debug)]
+struct Dropped;
+
+impl std::fmt::Display for Dropped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the call was dropped in the middle")
+    }
+}
+
+impl std::error::Error for Dropped {}
+
+/// What a worker knows of a write whose call was dropped.
+fn unknown() -> Error {
+    Error::Unknown(Box::new(Dropped))
+}
+
+/// What it knows of a read, or of a write that may be repeated without looking.
+fn none() -> Error {
+    Error::Unavailable(Box::new(Dropped))
+}
+
+impl Tapped {
+    pub(crate) const fn new(journal: Arc<dyn Journal>, ledger: Ledger, drops: u32) -> Self {
+        Self {
+            journal,
+            ledger,
+            drops,
+        }
+    }
+
+    async fn perhaps<T>(
+        &self,
+        method: &str,
+        lost: fn() -> Error,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        if fastrand::u32(..1_000) >= self.drops {
+            return call.await;
+        }
+        let mut left = fastrand::u32(1..=MOST_POLLS);
+        let mut call = pin!(call);
+        let answered = poll_fn(|cx| {
+            let polled = call.as_mut().poll(cx).map(Some);
+            left -= 1;
+            if polled.is_pending() && left == 0 {
+                return Poll::Ready(None);
+            }
+            polled
+        });
+        answered.await.unwrap_or_else(|| {
+            self.ledger.dropped(method);
+            Err(lost())
+        })
+    }
+}
+
+#[async_trait]
+impl Journal for Tapped {
+    async fn separate(&self) -> Result<Option<Arc<dyn Journal>>> {
+        let Some(journal) = self.journal.separate().await? else {
+            return Ok(None);
+        };
+        let separate = Self::new(journal, self.ledger.clone(), self.drops);
+        Ok(Some(Arc::new(separate)))
+    }
+
+    async fn enlist(&self, node: NodeId, lease: Duration) -> Result<Timestamp> {
+        let now = self.journal.enlist(node, lease).await?;
+        self.ledger.enlisted(&node.to_string());
+        Ok(now)
+    }
+
+    async fn start_in(
+        &self,
+        transaction: StepTransaction<'_>,
+        run: &NewRun,
+    ) -> Result<StartOutcome> {
+        self.journal.start_in(transaction, run).await
+    }
+
+    async fn signal_in(
+        &self,
+        transaction: StepTransaction<'_>,
+        signal: &NewSignal,
+    ) -> Result<SignalOutcome> {
+        self.journal.signal_in(transaction, signal).await
+    }
+
+    async fn hints(&self) -> Vec<Hint> {
+        self.journal.hints().await
+    }
+
+    async fn renew(&self, node: NodeId, lease: Duration) -> Result<Renewal> {
+        self.perhaps("renew", none, self.journal.renew(node, lease))
+            .await
+    }
+
+    async fn reap(&self, limit: u32) -> Result<Vec<NodeId>> {
+        self.perhaps("reap", none, self.journal.reap(limit)).await
+    }
+
+    async fn retire(&self, node: NodeId) -> Result<()> {
+        self.perhaps("retire", none, self.journal.retire(node))
+            .await
+    }
+
+    async fn commit(&self, node: NodeId, batch: &Batch) -> Result<BatchOutcome> {
+        self.perhaps("commit", unknown, self.journal.commit(node, batch))
+            .await
+    }
+
+    async fn was_committed(&self, node: NodeId, batch: &Batch) -> Result<Option<bool>> {
+        self.perhaps(
+            "was_committed",
+            none,
+            self.journal.was_committed(node, batch),
+        )
+        .await
+    }
+
+    async fn claim(&self, node: NodeId, request: &ClaimRequest) -> Result<Claim> {
+        self.perhaps("claim", none, self.journal.claim(node, request))
+            .await
+    }
+
+    async fn owned(&self, node: NodeId) -> Result<Vec<ClaimedRun>> {
+        self.perhaps("owned", none, self.journal.owned(node)).await
+    }
+
+    async fn load(&self, run: RunId, from: Position, limit: u32) -> Result<History> {
+        self.perhaps("load", none, self.journal.load(run, from, limit))
+            .await
+    }
+
+    async fn inbox(&self, run: RunId, children: &[RunId], limit: u32) -> Result<Inbox> {
+        self.perhaps("inbox", none, self.journal.inbox(run, children, limit))
+            .await
+    }
+
+    async fn begin(&self) -> Result<OpenTransaction> {
+        self.perhaps("begin", none, self.journal.begin()).await
+    }
+
+    async fn commit_step(
+        &self,
+        transaction: OpenTransaction,
+        commit: &TransactionCommit,
+    ) -> Result<()> {
+        self.perhaps(
+            "commit_step",
+            unknown,
+            self.journal.commit_step(transaction, commit),
+        )
+        .await
+    }
+
+    async fn start(&self, run: &NewRun) -> Result<StartOutcome> {
+        self.perhaps("start", unknown, self.journal.start(run))
+            .await
+    }
+
+    async fn signal(&self, signal: &NewSignal) -> Result<SignalOutcome> {
+        self.perhaps("signal", unknown, self.journal.signal(signal))
+            .await
+    }
+
+    async fn request_cancel(&self, run: &RunSelector) -> Result<Option<WokenRun>> {
+        self.perhaps("request_cancel", unknown, self.journal.request_cancel(run))
+            .await
+    }
+
+    async fn terminate(&self, run: &RunSelector, record: &Record) -> Result<Option<WokenRun>> {
+        self.perhaps("terminate", unknown, self.journal.terminate(run, record))
+            .await
+    }
+
+    async fn unpark(&self, run: &RunSelector) -> Result<Option<WokenRun>> {
+        self.perhaps("unpark", unknown, self.journal.unpark(run))
+            .await
+    }
+
+    async fn outcome(&self, run: RunId) -> Result<Option<Closed>> {
+        self.perhaps("outcome", none, self.journal.outcome(run))
+            .await
+    }
+
+    async fn describe(&self, run: &RunSelector) -> Result<Option<RunInfo>> {
+        self.perhaps("describe", none, self.journal.describe(run))
+            .await
+    }
+
+    async fn list(&self, filter: &RunFilter) -> Result<Page<RunInfo>> {
+        self.perhaps("list", none, self.journal.list(filter)).await
+    }
+
+    async fn history(&self, run: RunId, from: Position, limit: u32) -> Result<Page<HistoryRecord>> {
+        self.perhaps("history", none, self.journal.history(run, from, limit))
+            .await
+    }
+
+    async fn notify(&self, hints: &[Hint]) -> Result<()> {
+        self.perhaps("notify", none, self.journal.notify(hints))
+            .await
+    }
+}

@@ -1,0 +1,276 @@
+//! The workflows and the activity that a worker under torture runs.
+
+use std::{pin::pin, time::Duration};
+
+use anyhow::Context as _;
+use futures::future::{Either, join_all, select};
+use serde::{Deserialize, Serialize};
+use sync_workflow::{
+    Activity, ActivityContext, CallError, Context, Failure, FailureKind, RetryPolicy, Tx, Worker,
+    worker::WorkerBuilder,
+};
+
+use crate::{
+    ledger::Ledger,
+    program::{CHILD_FAILED, EITHER_WAY, Input, ROLLED_BACK, Step, add, effect_of},
+};
+
+/// The activity: an effect in the ledger outside the database.
+pub(crate) struct Effect {
+    ledger: Ledger,
+}
+
+/// What an activity is asked for.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Ask {
+    n: u64,
+    millis: u64,
+    failures: u32,
+}
+
+impl Ask {
+    const fn new(n: u64, millis: u64) -> Self {
+        Self {
+            n,
+            millis,
+            failures: 0,
+        }
+    }
+}
+
+impl Activity for Effect {
+    const NAME: &'static str = "effect";
+    type Input = Ask;
+    type Output = u64;
+    type Error = Failure;
+
+    async fn run(&self, ctx: ActivityContext, ask: Ask) -> Result<u64, Failure> {
+        let key = ctx.idempotency_key();
+        self.ledger.began(&key, ctx.attempt());
+        if ask.millis > 0 {
+            tokio::time::sleep(Duration::from_millis(ask.millis)).await;
+        }
+        if ctx.attempt() <= ask.failures {
+            return Err(Failure::new("this attempt fails"));
+        }
+        self.ledger.had_effect(&key, ctx.attempt());
+        Ok(effect_of(ask.n))
+    }
+}
+
+/// A worker that knows the workflows and the activity.
+pub(crate) fn builder(ledger: Ledger) -> WorkerBuilder {
+    Worker::builder()
+        .workflow(program)
+        .workflow(until_cancelled)
+        .workflow(sleeper)
+        .workflow(failing)
+        .activity(Effect { ledger })
+}
+
+/// Carries out a program, and returns what it comes to.
+pub(crate) async fn program(ctx: Context, input: Input) -> Result<u64, Failure> {
+    let (mut sum, mut signals) = (input.sum, input.signals);
+    for (index, step) in input.steps.iter().enumerate() {
+        match step {
+            Step::Signal => {
+                let value: u64 = ctx.wait("poke").await?;
+                sum = add(sum, value);
+                signals += 1;
+            }
+            Step::Continue => {
+                let rest = Input {
+                    steps: input.steps[index + 1..].to_vec(),
+                    sum,
+                    signals,
+                    fails: input.fails,
+                };
+                return ctx.continue_as_new(program, rest).await;
+            }
+            other => sum = Box::pin(carry_out(&ctx, index, other, sum)).await?,
+        }
+    }
+    if input.fails {
+        return Err(Failure::final_error("as planned"));
+    }
+    Ok(sum)
+}
+
+async fn carry_out(ctx: &Context, index: usize, step: &Step, sum: u64) -> Result<u64, Failure> {
+    match step {
+        Step::Activity { n, millis } => {
+            let call = ctx.activity(Effect::activity(), Ask::new(*n, *millis));
+            Ok(add(sum, call.retry(patient()).await?))
+        }
+        Step::Flaky { n, failures } => {
+            let ask = Ask {
+                failures: *failures,
+                ..Ask::new(*n, 0)
+            };
+            let call = ctx.activity(Effect::activity(), ask);
+            Ok(add(sum, call.retry(patient()).await?))
+        }
+        Step::Once { n, millis } => {
+            let call = ctx.activity(Effect::activity(), Ask::new(*n, *millis));
+            match call.at_most_once().await {
+                Ok(_) => {}
+                Err(error) if error.is_kind(FailureKind::Interrupted) => {}
+                Err(error) => return Err(error.into()),
+            }
+            Ok(add(sum, EITHER_WAY))
+        }
+        Step::Transaction { n } => Ok(add(sum, credit(ctx, index, *n).await?)),
+        Step::Rollback => rolled_back(ctx, index)
+            .await
+            .map(|()| add(sum, ROLLED_BACK)),
+        Step::Sleep { millis } => {
+            ctx.sleep(Duration::from_millis(*millis)).await?;
+            Ok(sum)
+        }
+        Step::Child { steps } => {
+            let value = ctx.child(program, Input::new(steps.clone())).await?;
+            Ok(add(sum, value))
+        }
+        Step::FanOut { each } => {
+            let calls = each.iter().map(|n| {
+                let steps = vec![Step::Activity { n: *n, millis: 1 }];
+                ctx.child(program, Input::new(steps)).start()
+            });
+            let mut sum = sum;
+            for value in join_all(calls.collect::<Vec<_>>()).await {
+                // A child's own sum begins at zero, so its value is that of its one step.
+                sum = add(sum, value?);
+            }
+            Ok(sum)
+        }
+        Step::FailingChild => match ctx.child(failing, ()).await {
+            Ok(()) => Err(Failure::final_error("a child that fails returned")),
+            Err(CallError::Failed(_)) => Ok(add(sum, CHILD_FAILED)),
+            Err(CallError::Other(failure)) => Err(failure),
+            Err(_) => Err(Failure::final_error("a child ended in an unknown way")),
+        },
+        Step::Join { each } => {
+            let calls = each.iter().map(|n| {
+                ctx.activity(Effect::activity(), Ask::new(*n, n % 5))
+                    .retry(patient())
+            });
+            let mut sum = sum;
+            for value in join_all(calls.collect::<Vec<_>>()).await {
+                sum = add(sum, value?);
+            }
+            Ok(sum)
+        }
+        Step::Race { n, millis, timer } => {
+            let work = pin!(
+                ctx.activity(Effect::activity(), Ask::new(*n, *millis))
+                    .retry(patient())
+            );
+            let timer = pin!(ctx.sleep(Duration::from_millis(*timer)));
+            match select(work, timer).await {
+                Either::Left((value, _)) => drop(value?),
+                Either::Right((slept, _)) => slept?,
+            }
+            Ok(add(sum, EITHER_WAY))
+        }
+        Step::Random => {
+            let n = ctx.random() >> 20;
+            let value = ctx
+                .activity(Effect::activity(), Ask::new(n, 1))
+                .retry(patient())
+                .await?;
+            if value != effect_of(n) {
+                return Err(Failure::final_error("the random number is another one"));
+            }
+            Ok(add(sum, EITHER_WAY))
+        }
+        Step::Signal | Step::Continue => Ok(sum),
+    }
+}
+
+/// Activities fail by plan only, so that a worker under torture never runs out of attempts.
+fn patient() -> RetryPolicy {
+    RetryPolicy {
+        initial_interval: Duration::from_millis(5),
+        max_interval: Duration::from_millis(20),
+        ..RetryPolicy::default()
+    }
+}
+
+async fn credit(ctx: &Context, index: usize, n: u64) -> Result<u64, Failure> {
+    let run = ctx.run_id().to_string();
+    let name = format!("credit-{index}");
+    let step = name.clone();
+    let call = ctx.transaction(&name, async move |mut tx: Tx| {
+        write_effect(&mut tx, &run, &step).await?;
+        Ok::<u64, Failure>(n)
+    });
+    Ok(call.await?)
+}
+
+async fn rolled_back(ctx: &Context, index: usize) -> Result<(), Failure> {
+    let run = ctx.run_id().to_string();
+    let name = format!("undone-{index}");
+    let step = name.clone();
+    let call = ctx.transaction(&name, async move |mut tx: Tx| {
+        write_effect(&mut tx, &run, &step).await?;
+        Err::<(), _>(Failure::final_error("as planned"))
+    });
+    match call.await {
+        Ok(()) => Err(Failure::final_error("a step that fails succeeded")),
+        Err(CallError::Failed(failure)) if failure.message == "as planned" => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Writes the effect of a transactional step beside the journal. Nothing keeps it from being there twice.
+async fn write_effect(tx: &mut Tx, run: &str, step: &str) -> Result<(), Failure> {
+    const INSERT: &str = "insert into torture_effect (run, step) values ($1, $2)";
+    let written = if let Ok(connection) = tx.postgres() {
+        let query = sqlx::query(INSERT).bind(run).bind(step);
+        query.execute(connection).await?.rows_affected()
+    } else {
+        let query = sqlx::query(INSERT).bind(run).bind(step);
+        query.execute(tx.sqlite()?).await?.rows_affected()
+    };
+    if written != 1 {
+        return Err(Failure::final_error("the effect was not written"));
+    }
+    Ok(())
+}
+
+/// Works until it is cancelled, cleans up, and leaves a child to be cancelled with it.
+pub(crate) async fn until_cancelled(ctx: Context, most: u64) -> Result<(), Failure> {
+    let _child = ctx.child(sleeper, ()).start();
+    let mut pause = Duration::from_millis(10);
+    for n in 0..most {
+        let worked = async {
+            ctx.activity(Effect::activity(), Ask::new(n, 1))
+                .retry(patient())
+                .await
+                .map_err(Failure::from)?;
+            ctx.sleep(pause).await.map_err(Failure::from)
+        };
+        if let Err(failure) = worked.await {
+            credit(&ctx.shield(), 0, n).await?;
+            return Err(failure);
+        }
+        pause = (pause * 2).min(Duration::from_millis(500));
+    }
+    Err(Failure::final_error("nobody cancelled it"))
+}
+
+/// Sleeps until it is cancelled.
+pub(crate) async fn sleeper(ctx: Context, (): ()) -> Result<(), Failure> {
+    ctx.sleep(Duration::from_secs(24 * 60 * 60)).await?;
+    Ok(())
+}
+
+/// Fails.
+pub(crate) async fn failing(_ctx: Context, (): ()) -> Result<(), Failure> {
+    Err(Failure::final_error("as planned"))
+}
+
+/// Decodes a value of the journal.
+pub(crate) fn decode<T: serde::de::DeserializeOwned>(payload: &[u8]) -> anyhow::Result<T> {
+    serde_json::from_slice(payload).context("a payload cannot be read")
+}
