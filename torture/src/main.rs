@@ -188,21 +188,23 @@ fn length(entry: &Entry, campaigns: usize, long: Option<(f64, u64)>) -> Length {
 }
 
 fn tell_progress(outcome: &Outcome) {
-    match &outcome.skipped {
-        Some(reason) => eprintln!(
-            "{} on {}: skipped: {reason}",
-            outcome.fault, outcome.database
-        ),
-        None => eprintln!(
-            "{} on {}: {} of {} struck, {} runs, {} violations, {:.0} s",
-            outcome.fault,
-            outcome.database,
-            outcome.struck,
-            outcome.cycles,
-            outcome.runs,
-            outcome.violations.len(),
-            outcome.seconds,
-        ),
+    let Outcome {
+        fault, database, ..
+    } = outcome;
+    if let Some(reason) = &outcome.skipped {
+        eprintln!("{fault} on {database}: skipped: {reason}");
+        return;
+    }
+    eprintln!(
+        "{fault} on {database}: {} of {} struck, {} runs, {} violations, {:.0} s",
+        outcome.struck,
+        outcome.cycles,
+        outcome.runs,
+        outcome.violations.len(),
+        outcome.seconds,
+    );
+    if let Some(first) = outcome.violations.first() {
+        eprintln!("  {}: {}", first.rule, first.detail);
     }
 }
 

@@ -116,27 +116,36 @@ fn check_tries(
             );
         }
     }
-    let nodes: HashSet<_> = tries.iter().map(|begun| begun.node).collect();
-    if ground.is_graceful && nodes.len() > 1 {
+    let attempts: HashSet<_> = tries.iter().map(|begun| begun.attempt).collect();
+    if ground.is_graceful && attempts.len() < tries.len() {
+        let (tries, attempts) = (tries.len(), attempts.len());
         tell(
             "no needless attempt",
-            format!("{} nodes tried it although none died", nodes.len()),
+            format!("{attempts} attempts were made {tries} times although no node died"),
         );
     }
-    if !ground.clocks_are_true {
-        return;
+    if ground.clocks_are_true {
+        check_order(tries, activity, &ended, &mut tell);
     }
+}
+
+/// Whoever tries has taken over from a dead node, or is a dead one itself.
+fn check_order(
+    tries: &[Begun],
+    activity: &Journaled,
+    ended: &dyn Fn(&Begun) -> Option<i64>,
+    tell: &mut impl FnMut(&'static str, String),
+) {
+    let had_ended = |begun: &Begun, at| ended(begun).is_some_and(|end| end <= at);
     let mut in_order: Vec<_> = tries.iter().collect();
     in_order.sort_by_key(|begun| begun.at);
     for (one, next) in in_order.iter().zip(in_order.iter().skip(1)) {
-        // Whoever tries after another node has taken over from a dead one, or is a dead one itself.
-        let has_ended = |begun: &Begun| ended(begun).is_some_and(|end| end <= next.at);
-        if one.node != next.node && !has_ended(one) && !has_ended(next) {
+        // The next attempt may be another node's in any case: a node that drains gives its runs away.
+        let is_same = one.attempt == next.attempt && one.node != next.node;
+        if is_same && !had_ended(one, next.at) && !had_ended(next, next.at) {
             let (one, next) = (one.node, next.node);
-            tell(
-                "no needless attempt",
-                format!("{next} tried it while {one} was alive"),
-            );
+            let detail = format!("{next} tried it while {one} was alive");
+            tell("no needless attempt", detail);
         }
     }
     let Some(completed_at) = activity.completed_at else {
@@ -144,16 +153,139 @@ fn check_tries(
     };
     for begun in tries.iter().filter(|begun| begun.at > completed_at) {
         // Only a node that has been declared dead, and does not know it yet, may still try.
-        let is_zombie = ended(begun).is_some_and(|end| end <= begun.at);
-        if !is_zombie {
-            let late = begun.at - completed_at;
-            tell(
-                "a journaled result stands",
-                format!(
-                    "node {} tried it {late} µs after its result was journaled",
-                    begun.node
-                ),
-            );
+        if !had_ended(begun, begun.at) {
+            let (node, late) = (begun.node, begun.at - completed_at);
+            let detail = format!("node {node} tried it {late} µs after its result was journaled");
+            tell("a journaled result stands", detail);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sync_workflow::{id::NodeId, status::RunStatus};
+    use uuid::Uuid;
+
+    use super::super::history::tests::{histories, history, record};
+    use super::*;
+    use crate::ledger::Entries;
+
+    const GROUND: Ground = Ground {
+        clocks_are_true: true,
+        is_graceful: false,
+    };
+    const RUN: Uuid = Uuid::from_u128(1);
+
+    fn node(number: u128) -> NodeId {
+        NodeId::from_uuid(Uuid::from_u128(number))
+    }
+
+    fn begun(second: i64, number: u128, attempt: u32) -> Begun {
+        Begun {
+            at: second * 1_000_000,
+            node: node(number),
+            attempt,
+        }
+    }
+
+    /// An activity whose result was journaled at second 10, and these tries of it. Node 1 ended at
+    /// second 5, nodes 2 and 3 at second 100.
+    fn evidence(tries: Vec<Begun>, kind: RecordKind) -> Evidence {
+        let mut records: Vec<_> = (0..9)
+            .map(|position| record(position, RecordKind::SideEffect, Some(100), ""))
+            .collect();
+        records.push(record(9, kind, Some(0), "1"));
+        let key = format!("{RUN}/0");
+        let entries = Entries {
+            begun: [(key.clone(), tries)].into(),
+            effects: [(key, 1)].into(),
+            ..Entries::default()
+        };
+        Evidence {
+            histories: histories(vec![history(RunStatus::Completed, records)]),
+            started: Vec::new(),
+            entries,
+            effects: Vec::new(),
+            node_ends: [
+                (node(1), 5_000_000),
+                (node(2), 100_000_000),
+                (node(3), 100_000_000),
+            ]
+            .into(),
+        }
+    }
+
+    fn check_tries(tries: Vec<Begun>, rules: &[&str]) {
+        let mut found = Vec::new();
+        let evidence = evidence(tries, RecordKind::ActivityCompleted);
+        check_activities(&evidence, GROUND, &mut found);
+        let broken: Vec<_> = found.iter().map(|violation| violation.rule).collect();
+        assert_eq!(broken, rules, "{found:?}");
+    }
+
+    #[test]
+    fn a_try_by_whoever_took_over_from_a_dead_node_is_fine_and_so_is_one_of_a_zombie() {
+        check_tries(vec![begun(1, 1, 1), begun(6, 2, 1)], &[]);
+        check_tries(vec![begun(1, 1, 1), begun(6, 2, 1), begun(20, 1, 2)], &[]);
+    }
+
+    #[test]
+    fn needless_tries_are_found() {
+        check_tries(
+            vec![begun(1, 2, 1), begun(2, 2, 1)],
+            &["no needless attempt"],
+        );
+        check_tries(
+            vec![begun(1, 2, 1), begun(2, 3, 1)],
+            &["no needless attempt"],
+        );
+    }
+
+    #[test]
+    fn a_try_after_the_result_is_found() {
+        check_tries(
+            vec![begun(1, 2, 1), begun(11, 2, 2)],
+            &["a journaled result stands"],
+        );
+    }
+
+    #[test]
+    fn a_second_try_of_what_runs_at_most_once_is_found() {
+        let mut evidence = evidence(
+            vec![begun(1, 1, 1), begun(6, 2, 1)],
+            RecordKind::ActivityAttempted,
+        );
+        let mut found = Vec::new();
+        check_activities(&evidence, GROUND, &mut found);
+        assert_eq!(found[0].rule, "at most once");
+        evidence.entries.begun.clear();
+        found.clear();
+        check_activities(&evidence, GROUND, &mut found);
+        assert!(found.is_empty());
+    }
+
+    #[test]
+    fn a_result_without_an_effect_is_found() {
+        let mut evidence = evidence(vec![begun(1, 2, 1)], RecordKind::ActivityCompleted);
+        evidence.entries.effects.clear();
+        let mut found = Vec::new();
+        check_activities(&evidence, GROUND, &mut found);
+        assert_eq!(found[0].rule, "no result without its effect");
+    }
+
+    #[test]
+    fn sql_that_happened_twice_or_without_its_record_is_found() {
+        let records = vec![record(0, RecordKind::TransactionCompleted, Some(0), "1")];
+        let histories = histories(vec![history(RunStatus::Completed, records)]);
+        let written = |step: &str| (RUN.to_string(), step.to_owned());
+        let check = |effects: &[(String, String)], violations: usize| {
+            let mut found = Vec::new();
+            check_transactions(&histories, effects, &mut found);
+            assert_eq!(found.len(), violations, "{found:?}");
+        };
+        check(&[written("step")], 0);
+        check(&[], 1);
+        check(&[written("step"), written("step")], 1);
+        check(&[written("step"), written("other")], 1);
     }
 }

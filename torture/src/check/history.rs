@@ -43,6 +43,10 @@ impl Histories {
             .buffer_unordered(SIDE_BY_SIDE)
             .try_collect()
             .await?;
+        Ok(Self::of(runs))
+    }
+
+    fn of(runs: HashMap<RunId, History>) -> Self {
         let mut moments: Vec<_> = runs.values().flat_map(History::moments).collect();
         moments.sort_unstable();
         let mut chains: HashMap<_, Vec<_>> = HashMap::new();
@@ -50,11 +54,11 @@ impl Histories {
             let chain = chains.entry(history.info.workflow_id.clone()).or_default();
             chain.push(history.info.run);
         }
-        Ok(Self {
+        Self {
             runs,
             chains,
             moments,
-        })
+        }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &History> {
@@ -137,4 +141,84 @@ async fn read_one(client: &Client, info: RunInfo) -> anyhow::Result<History> {
         info,
         records,
     })
+}
+
+/// Histories for the tests of the rules.
+#[cfg(test)]
+pub(super) mod tests {
+    use jiff::Timestamp;
+    use sync_workflow::{
+        id::CommandId,
+        record::{Record, RecordKind},
+        status::RunStatus,
+    };
+    use uuid::Uuid;
+
+    use super::*;
+
+    pub(crate) fn record(
+        position: u32,
+        kind: RecordKind,
+        command: Option<u32>,
+        payload: &str,
+    ) -> Record {
+        Record {
+            position: Position(position),
+            kind,
+            command: command.map_or(Record::RUN, CommandId),
+            name: "step".into(),
+            fingerprint: 0,
+            payload: payload.to_owned().into(),
+        }
+    }
+
+    /// A run whose records were committed a second apart, from the first second on.
+    pub(crate) fn history(status: RunStatus, records: Vec<Record>) -> History {
+        let info = RunInfo {
+            run: RunId::from_uuid(Uuid::from_u128(1)),
+            workflow_id: WorkflowId::new("top-1").unwrap(),
+            workflow: "failing".into(),
+            queue: "default".into(),
+            status,
+            node: None,
+            parent: None,
+            created_at: Timestamp::UNIX_EPOCH,
+            closed_at: None,
+            wake_at: None,
+            attempts: 0,
+            cancel_requested: false,
+            parked_reason: None,
+        };
+        let recorded = |record: Record| HistoryRecord {
+            recorded_at: Timestamp::from_second(i64::from(record.position.0) + 1).unwrap(),
+            record,
+        };
+        History {
+            info,
+            records: records.into_iter().map(recorded).collect(),
+            attempts_kept: 0,
+        }
+    }
+
+    pub(crate) fn histories(all: Vec<History>) -> Histories {
+        let runs: HashMap<_, _> = all
+            .into_iter()
+            .map(|history| (history.info.run, history))
+            .collect();
+        Histories::of(runs)
+    }
+
+    #[test]
+    fn the_next_record_is_found_in_one_run_and_in_all() {
+        let records = vec![
+            record(0, RecordKind::Started, None, "{}"),
+            record(1, RecordKind::Failed, None, "{}"),
+        ];
+        let history = history(RunStatus::Failed, records);
+        assert_eq!(history.next_after(1_000_000), Some(2_000_000));
+        assert_eq!(history.next_after(2_000_000), None);
+        let all = histories(vec![history]);
+        assert_eq!(all.next_after(0), Some(1_000_000));
+        assert_eq!((all.runs(), all.records()), (1, 2));
+    }
 }

@@ -140,3 +140,75 @@ fn timers(history: &History, tell: &mut impl FnMut(&'static str, String)) {
 fn due(record: &Record) -> Option<i64> {
     serde_json::from_slice(&record.payload).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use sync_workflow::id::CommandId;
+
+    use super::super::history::tests::{history, record};
+    use super::*;
+
+    fn check_rules(history: &History, rules: &[&str]) {
+        let mut found = Vec::new();
+        check(history, &mut found);
+        let broken: Vec<_> = found.iter().map(|violation| violation.rule).collect();
+        assert_eq!(broken, rules, "{found:?}");
+    }
+
+    fn whole() -> Vec<Record> {
+        vec![
+            record(0, RecordKind::Started, None, "{}"),
+            record(1, RecordKind::ActivityCompleted, Some(0), "1"),
+            record(2, RecordKind::TimerStarted, Some(1), "0"),
+            record(3, RecordKind::TimerFired, Some(1), ""),
+            record(4, RecordKind::Completed, None, "1"),
+        ]
+    }
+
+    #[test]
+    fn a_whole_journal_is_accepted() {
+        check_rules(&history(RunStatus::Completed, whole()), &[]);
+    }
+
+    #[test]
+    fn a_hole_is_found() {
+        let mut records = whole();
+        records.remove(1);
+        check_rules(&history(RunStatus::Completed, records), &["no holes"]);
+    }
+
+    #[test]
+    fn a_command_that_completes_twice_is_found() {
+        let mut records = whole();
+        records[3] = record(3, RecordKind::ActivityCompleted, Some(0), "1");
+        check_rules(&history(RunStatus::Completed, records), &["once only"]);
+    }
+
+    #[test]
+    fn a_timer_that_fires_before_its_time_is_found() {
+        let mut records = whole();
+        records[2] = record(2, RecordKind::TimerStarted, Some(1), &i64::MAX.to_string());
+        check_rules(&history(RunStatus::Completed, records), &["timers"]);
+        let mut records = whole();
+        records[3].command = CommandId(7);
+        check_rules(&history(RunStatus::Completed, records), &["timers"]);
+    }
+
+    #[test]
+    fn a_run_that_does_not_end_is_found_and_so_is_one_that_ends_twice() {
+        let mut records = whole();
+        records.pop();
+        check_rules(&history(RunStatus::Pending, records), &["every run ends"]);
+        let mut records = whole();
+        records.push(record(5, RecordKind::Completed, None, "1"));
+        check_rules(&history(RunStatus::Completed, records), &["one end"]);
+        check_rules(&history(RunStatus::Failed, whole()), &["one end"]);
+    }
+
+    #[test]
+    fn attempts_that_are_kept_of_a_closed_run_are_found() {
+        let mut history = history(RunStatus::Completed, whole());
+        history.attempts_kept = 1;
+        check_rules(&history, &["nothing is left"]);
+    }
+}

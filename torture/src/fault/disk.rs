@@ -116,15 +116,6 @@ impl DiskFull {
     }
 }
 
-impl Drop for DiskFull {
-    fn drop(&mut self) {
-        if let Some(server) = &self.server {
-            // What is not stopped here, its guard stops.
-            let _ = server.stop_immediate();
-        }
-    }
-}
-
 /// A small disk in memory, unmounted when dropped.
 struct Disk(PathBuf);
 
