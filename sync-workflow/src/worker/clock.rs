@@ -2,7 +2,10 @@
 //! monotonic clock.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -10,34 +13,62 @@ use jiff::Timestamp;
 
 /// The database's time without asking the database.
 ///
-/// Each answer of the database anchors it. Between answers it moves with the monotonic clock, so
-/// the wall clock of this machine, which may be wrong or jump, decides nothing.
+/// An answer was true when it was given: the time is no less when the answer arrives, and more by
+/// no more than the answer and its question took. Between answers the clock moves with the monotonic
+/// clock. An answer that proves it wrong in either direction, since two clocks never run alike, sets
+/// it to what is not ahead for sure. So nothing is done before it is due, and the wall clock of this
+/// machine, which may be wrong or jump, decides nothing.
 #[derive(Debug)]
 pub(crate) struct DatabaseClock {
     anchor: Mutex<(Instant, Timestamp)>,
+    /// The monotonic clock is the runtime's, which a simulation moves by hand.
+    is_simulated: AtomicBool,
 }
 
 impl DatabaseClock {
-    /// `asked` is when the question was sent: the database's time lies at or after it.
-    pub(crate) fn new(asked: Instant, told: Timestamp) -> Self {
+    /// A clock that was just told the time.
+    pub(crate) fn new(_asked: Instant, told: Timestamp) -> Self {
         Self {
-            anchor: Mutex::new((asked, told)),
+            anchor: Mutex::new((Instant::now(), told)),
+            is_simulated: AtomicBool::new(false),
         }
     }
 
-    /// Takes a new answer in. The clock never goes back.
-    pub(crate) fn anchor(&self, asked: Instant, told: Timestamp) {
+    /// Follows the runtime's clock from now on, which a simulation moves by hand.
+    pub(crate) fn simulate(&self) {
+        self.is_simulated.store(true, Ordering::Release);
         let mut anchor = self.anchor.lock().unwrap_or_else(PoisonError::into_inner);
-        if carry(*anchor, asked) <= told {
-            *anchor = (asked, told);
+        anchor.0 = self.moment();
+    }
+
+    /// The monotonic clock now.
+    pub(crate) fn moment(&self) -> Instant {
+        if self.is_simulated.load(Ordering::Acquire) {
+            tokio::time::Instant::now().into_std()
+        } else {
+            Instant::now()
         }
     }
 
-    /// The database's time now, at most one round trip late.
+    /// Takes in an answer that has just arrived. `asked` is when the question was sent.
+    ///
+    /// The machine's clock means nothing in a simulation: there every answer counts as quick.
+    pub(crate) fn anchor(&self, asked: Instant, told: Timestamp) {
+        let arrived = self.moment();
+        let asked = if self.is_simulated.load(Ordering::Acquire) {
+            arrived
+        } else {
+            asked
+        };
+        let mut anchor = self.anchor.lock().unwrap_or_else(PoisonError::into_inner);
+        *anchor = corrected(*anchor, asked, arrived, told);
+    }
+
+    /// The database's time now, late by at most the way of one answer.
     pub(crate) fn now(&self) -> Timestamp {
         carry(
             *self.anchor.lock().unwrap_or_else(PoisonError::into_inner),
-            Instant::now(),
+            self.moment(),
         )
     }
 
@@ -47,7 +78,55 @@ impl DatabaseClock {
     }
 }
 
+/// The anchor after an answer.
+fn corrected(
+    anchor: (Instant, Timestamp),
+    asked: Instant,
+    arrived: Instant,
+    told: Timestamp,
+) -> (Instant, Timestamp) {
+    let believed = carry(anchor, arrived);
+    let is_possible = told <= believed && believed <= carry((asked, told), arrived);
+    if is_possible { anchor } else { (arrived, told) }
+}
+
 fn carry((instant, told): (Instant, Timestamp), at: Instant) -> Timestamp {
     told.checked_add(at.saturating_duration_since(instant))
         .unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The clock's idea of the time when an answer arrives, in seconds. It believed in 1,000 s at
+    /// second 0; the question was sent at `asked` and the answer `told` arrives at second 100.
+    fn after(asked: u64, told: i64) -> i64 {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let time = |seconds| Timestamp::from_second(seconds).expect("within the calendar");
+        let anchor = corrected((start, time(1_000)), at(asked), at(100), time(told));
+        carry(anchor, at(100)).as_second()
+    }
+
+    #[test]
+    fn an_answer_that_agrees_changes_nothing() {
+        assert_eq!(after(99, 1_100), 1_100);
+    }
+
+    #[test]
+    fn a_slow_answer_does_not_put_the_clock_back_or_ahead() {
+        assert_eq!(after(50, 1_055), 1_100);
+        assert_eq!(after(50, 1_101), 1_101);
+    }
+
+    #[test]
+    fn a_clock_that_ran_too_fast_is_put_right() {
+        assert_eq!(after(99, 1_090), 1_090);
+    }
+
+    #[test]
+    fn a_clock_that_ran_too_slow_is_put_right() {
+        assert_eq!(after(99, 1_110), 1_110);
+    }
 }

@@ -15,15 +15,35 @@ use crate::journal::{Error, Journal};
 /// How many dead nodes are reaped at once.
 const REAP_LIMIT: u32 = 16;
 
-/// The heartbeat thread. It ends when told to, or when the node is fenced.
+/// The heartbeat. It ends when told to, or when the node is fenced.
 pub(crate) struct Heartbeat {
     stop: Option<oneshot::Sender<()>>,
+    /// `None` in a simulation, where it is a task beside the others.
     thread: Option<JoinHandle<()>>,
 }
 
 impl Heartbeat {
-    /// Starts the thread. `enlisted` is when the node's lease was asked for.
+    /// Starts the heartbeat. `enlisted` is when the node's lease was asked for.
     pub(crate) fn start(node: Arc<Node>, enlisted: Instant) -> Result<Self, std::io::Error> {
+        if node.settings.is_simulated {
+            return Ok(Self::simulate(node));
+        }
+        Self::start_thread(node, enlisted)
+    }
+
+    /// Beats on the calling runtime, whose clock a simulation moves by hand.
+    fn simulate(node: Arc<Node>) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        node.clock.simulate();
+        let enlisted = node.clock.moment();
+        tokio::spawn(beat(node, enlisted, stopped));
+        Self {
+            stop: Some(stop),
+            thread: None,
+        }
+    }
+
+    fn start_thread(node: Arc<Node>, enlisted: Instant) -> Result<Self, std::io::Error> {
         let (stop, stopped) = oneshot::channel();
         let (ready, is_ready) = mpsc::channel();
         let thread = std::thread::Builder::new()
@@ -51,7 +71,7 @@ impl Heartbeat {
         }
     }
 
-    /// Ends the thread and waits for it.
+    /// Ends the heartbeat, and waits for its thread.
     pub(crate) async fn stop(mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
@@ -66,6 +86,12 @@ struct Lease {
     next_expiry: Option<Timestamp>,
 }
 
+impl Lease {
+    fn age(&self, node: &Node) -> Duration {
+        node.clock.moment().saturating_duration_since(self.sent)
+    }
+}
+
 async fn beat(node: Arc<Node>, enlisted: Instant, mut stopped: oneshot::Receiver<()>) {
     let mut lease = Lease {
         sent: enlisted,
@@ -77,6 +103,7 @@ async fn beat(node: Arc<Node>, enlisted: Instant, mut stopped: oneshot::Receiver
     let mut wait = Duration::ZERO;
     loop {
         tokio::select! {
+            biased;
             _ = &mut stopped => return,
             () = node.fenced() => return,
             () = tokio::time::sleep(wait) => {}
@@ -84,7 +111,7 @@ async fn beat(node: Arc<Node>, enlisted: Instant, mut stopped: oneshot::Receiver
         let left = node
             .settings
             .self_fence_after()
-            .saturating_sub(lease.sent.elapsed());
+            .saturating_sub(lease.age(&node));
         let renewed = tokio::time::timeout(left, renew(&node, &mut separate, &mut lease)).await;
         match renewed {
             Ok(Ok(())) => {
@@ -100,7 +127,7 @@ async fn beat(node: Arc<Node>, enlisted: Instant, mut stopped: oneshot::Receiver
             }
             Err(_elapsed) => {}
         }
-        if lease.sent.elapsed() >= node.settings.self_fence_after() {
+        if lease.age(&node) >= node.settings.self_fence_after() {
             return node.fence();
         }
     }
@@ -115,7 +142,7 @@ async fn renew(
         *separate = node.journal.separate().await?;
     }
     let journal = separate.as_ref().unwrap_or(&node.journal);
-    let sent = Instant::now();
+    let sent = node.clock.moment();
     let renewal = journal.renew(node.id, node.settings.lease).await?;
     node.clock.anchor(sent, renewal.now);
     *lease = Lease {

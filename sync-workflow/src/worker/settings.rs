@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::error::Error;
+use super::{WorkerBuilder, error::Error};
 
 /// The limits and intervals of a worker.
 #[derive(Debug, Clone)]
@@ -22,6 +22,8 @@ pub(crate) struct Settings {
     pub(crate) max_claims: u32,
     /// How long running activities may take to end when the worker stops.
     pub(crate) drain_timeout: Duration,
+    /// Whether time is the runtime's own, and the heartbeat a task of it.
+    pub(crate) is_simulated: bool,
 }
 
 impl Default for Settings {
@@ -35,7 +37,19 @@ impl Default for Settings {
             poll_interval: Duration::from_secs(5),
             max_claims: 10,
             drain_timeout: Duration::from_secs(10),
+            is_simulated: false,
         }
+    }
+}
+
+impl WorkerBuilder {
+    /// For simulations: the worker's time is that of its runtime, which may be paused, and the
+    /// heartbeat is a task of the runtime instead of a thread, so that nothing of the worker runs
+    /// beside it. A busy activity can then starve the heartbeat: not for production.
+    #[must_use]
+    pub fn simulated(mut self) -> Self {
+        self.settings.is_simulated = true;
+        self
     }
 }
 

@@ -1,0 +1,391 @@
+//! The referee at the end of a simulation: everything that is in the journal, held against the
+//! script and against what really happened.
+
+use std::collections::{HashMap, HashSet};
+
+use sync_workflow::{
+    Failure, FailureKind,
+    id::{CommandId, Position, RunId},
+    journal::{Journal, RunFilter, RunInfo},
+    record::{Record, RecordKind},
+    status::RunStatus,
+    testing::ReplayCheck,
+};
+
+use crate::{
+    interpret::{Interpreter, Job, Outcome, SQUATTER},
+    known,
+    ledger::records,
+    oracle::{self, Circumstances},
+    process::Link,
+    program::{Program, SIGNALS, Step, act_value, workflow_id},
+    world::{World, at_once},
+};
+
+/// One run as the journal tells it.
+pub(crate) struct Told {
+    pub(crate) info: RunInfo,
+    pub(crate) job: Job,
+    pub(crate) records: Vec<Record>,
+}
+
+/// Looks at everything that is left.
+pub(crate) fn check(world: &std::sync::Arc<World>, is_thorough: bool) {
+    if let Err(what) = look(world, is_thorough) {
+        world.violate(|| what);
+    }
+}
+
+fn look(world: &std::sync::Arc<World>, is_thorough: bool) -> Result<(), String> {
+    let runs = told(world)?;
+    let mut ledger = world.lock();
+    ledger.ledger.runs = runs.len() as u64;
+    ledger.ledger.records = runs.iter().map(|run| run.records.len() as u64).sum();
+    drop(ledger);
+    for run in &runs {
+        let named = |what: String| format!("{} ({}): {what}", run.info.workflow_id, run.info.run);
+        well_formed(run).map_err(named)?;
+        kept_its_word(world, run).map_err(named)?;
+        counted(world, run).map_err(named)?;
+    }
+    steps_once(world, &runs)?;
+    chains(world, &runs)?;
+    children(&runs)?;
+    crate::timers::check(world, &runs)?;
+    replays(world, &runs, is_thorough)
+}
+
+/// The journals that are left, for a person to read.
+pub(crate) fn tell(world: &World) -> Vec<String> {
+    let runs = told(world).unwrap_or_default();
+    let mut lines = Vec::new();
+    for run in runs.iter().rev() {
+        lines.push(format!(
+            "{} {}: {}",
+            run.info.workflow_id, run.info.run, run.info.status
+        ));
+        lines.extend(run.records.iter().map(|record| {
+            format!(
+                "    {:>3} {:?} {:?} of {}: {}",
+                record.position,
+                record.kind,
+                record.name,
+                record.command,
+                String::from_utf8_lossy(&record.payload)
+            )
+        }));
+    }
+    lines
+}
+
+/// Every run of the simulation's programs.
+fn told(world: &World) -> Result<Vec<Told>, String> {
+    let filter = RunFilter {
+        limit: RunFilter::MAX_LIMIT,
+        ..RunFilter::default()
+    };
+    let page = at_once(world.journal.list(&filter)).map_err(|error| error.to_string())?;
+    if page.more {
+        return Err("there are more runs than a simulation has programs".into());
+    }
+    page.items
+        .into_iter()
+        .filter(|info| info.workflow_id.as_str() != SQUATTER)
+        .map(|info| {
+            let records = records(world, info.run);
+            let first = records.first().ok_or("a run without records")?;
+            let job = serde_json::from_slice(&first.payload).map_err(|error| error.to_string())?;
+            Ok(Told { info, job, records })
+        })
+        .collect()
+}
+
+/// Positions without gaps, a start, an end, and each command completed once after it was asked for.
+fn well_formed(run: &Told) -> Result<(), String> {
+    let mut completed = HashSet::new();
+    let mut created = HashSet::new();
+    let last = run.records.len() - 1;
+    for (index, record) in run.records.iter().enumerate() {
+        if record.position != Position(u32::try_from(index).unwrap_or(u32::MAX)) {
+            return Err(format!("record {index} has position {}", record.position));
+        }
+        if (record.kind == RecordKind::Started) != (index == 0) {
+            return Err(format!("{:?} at position {index}", record.kind));
+        }
+        let is_parked = run.info.status == RunStatus::Parked;
+        if !is_parked && record.kind.is_final() != (index == last) {
+            return Err(format!("{:?} at position {index} of {last}", record.kind));
+        }
+        let creates = matches!(
+            record.kind,
+            RecordKind::TimerStarted | RecordKind::ChildStarted | RecordKind::ActivityAttempted
+        );
+        let needs_creation = matches!(
+            record.kind,
+            RecordKind::TimerFired | RecordKind::ChildCompleted | RecordKind::ChildFailed
+        );
+        if creates && !created.insert(record.command) {
+            return Err(format!("command {} was asked for twice", record.command));
+        }
+        if needs_creation && !created.contains(&record.command) {
+            return Err(format!("command {} ended before it began", record.command));
+        }
+        let is_completion = record.command != Record::RUN && !creates;
+        if is_completion && !completed.insert(record.command) {
+            return Err(format!("command {} was completed twice", record.command));
+        }
+    }
+    Ok(())
+}
+
+/// The run ended as its program may.
+fn kept_its_word(world: &World, run: &Told) -> Result<(), String> {
+    let program = program_of(world, run)?;
+    let payload = &run.records[run.records.len() - 1].payload;
+    let failure = || serde_json::from_slice::<Failure>(payload).map_err(|error| error.to_string());
+    match run.info.status {
+        RunStatus::Completed if !program.fails => {
+            let outcomes: Vec<Outcome> =
+                serde_json::from_slice(payload).map_err(|error| error.to_string())?;
+            let circumstances = circumstances(world);
+            let number = run.job.program;
+            oracle::check_program(&world.script, program, number, &outcomes, &circumstances)
+        }
+        RunStatus::Failed if program.fails => {
+            let failure = failure()?;
+            if failure.message == "the program fails" {
+                Ok(())
+            } else {
+                Err(format!("it failed otherwise: {failure}"))
+            }
+        }
+        RunStatus::Cancelled if program.may_cancel => {
+            let cleaned = act_value(program.cleanup).to_string();
+            let is_clean = run.records.iter().any(|record| {
+                record.kind == RecordKind::ActivityCompleted
+                    && record.payload[..] == *cleaned.as_bytes()
+            });
+            if is_clean && failure()?.kind == FailureKind::Cancelled {
+                Ok(())
+            } else {
+                Err("it was cancelled without its clean-up".into())
+            }
+        }
+        RunStatus::Terminated if program.may_terminate => Ok(()),
+        RunStatus::ContinuedAsNew if run.job.segment + 1 < program.segments.len() => Ok(()),
+        RunStatus::Parked => Ok(()),
+        status => Err(format!(
+            "it ended as {status}: {}",
+            String::from_utf8_lossy(payload)
+        )),
+    }
+}
+
+fn program_of<'a>(world: &'a World, run: &Told) -> Result<&'a Program, String> {
+    let program = world
+        .script
+        .programs
+        .get(run.job.program)
+        .ok_or("it runs no program of the script")?;
+    if run.info.workflow_id.as_str() != workflow_id(run.job.program) {
+        return Err(format!("it runs program {}", run.job.program));
+    }
+    Ok(program)
+}
+
+fn circumstances(world: &World) -> Circumstances {
+    Circumstances {
+        interrupts: world.lock().ledger.interruptions() > 0,
+    }
+}
+
+/// No activity ran more often than it had to, and the interruptions allow.
+fn counted(world: &World, run: &Told) -> Result<(), String> {
+    let state = world.lock();
+    let interruptions = state.ledger.interruptions();
+    for ((_, act), times) in state
+        .ledger
+        .executions
+        .iter()
+        .filter(|((id, _), _)| *id == run.info.run)
+    {
+        let spec = &world.script.acts[*act];
+        let most = if spec.is_poison {
+            crate::profile::POISON_CLAIMS
+        } else if spec.in_transaction {
+            // Each refusal of its commit is a failed attempt.
+            continue;
+        } else {
+            let explained = spec.attempts() + interruptions;
+            explained + known::wasted(world, &state, run.info.run, spec, interruptions)
+        };
+        if *times > most {
+            return Err(format!(
+                "act {act} ran {times} times, at most {most} are explained"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The writes of each step and its record exist together, once.
+fn steps_once(world: &World, runs: &[Told]) -> Result<(), String> {
+    let committed = world.lock().ledger.steps.clone();
+    let mut recorded = HashMap::new();
+    for run in runs {
+        for record in &run.records {
+            recorded.insert((run.info.run, record.position), record.kind);
+            let times = committed
+                .get(&(run.info.run, record.position))
+                .copied()
+                .unwrap_or(0);
+            let is_step = record.kind == RecordKind::TransactionCompleted;
+            if times > 1 || (is_step && times != 1) {
+                return Err(format!(
+                    "the writes of {:?} at {} of {} were committed {times} times",
+                    record.kind, record.position, run.info.run
+                ));
+            }
+        }
+    }
+    for (place, _) in committed {
+        let kind = recorded.get(&place);
+        if !matches!(
+            kind,
+            Some(RecordKind::TransactionCompleted | RecordKind::ActivityCompleted)
+        ) {
+            return Err(format!(
+                "a step at {place:?} was committed, and {kind:?} is there"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Each chain received its signals once and in the order of their arrival, and goes on to one end.
+fn chains(world: &World, runs: &[Told]) -> Result<(), String> {
+    let delivered = world.lock().ledger.delivered.clone();
+    let mut by_id: HashMap<&str, Vec<&Told>> = HashMap::new();
+    for run in runs {
+        by_id
+            .entry(run.info.workflow_id.as_str())
+            .or_default()
+            .push(run);
+    }
+    for (id, mut chain) in by_id {
+        chain.sort_by_key(|run| run.job.segment);
+        for (segment, run) in chain.iter().enumerate() {
+            let goes_on = run.info.status == RunStatus::ContinuedAsNew;
+            if run.job.segment != segment || goes_on != (segment + 1 < chain.len()) {
+                return Err(format!("the chain of {id} is broken at segment {segment}"));
+            }
+        }
+        let sent = delivered.get(id).map(Vec::as_slice).unwrap_or_default();
+        for name in SIGNALS {
+            let received: Vec<u64> = chain
+                .iter()
+                .flat_map(|run| &run.records)
+                .filter(|record| record.kind == RecordKind::SignalReceived && *record.name == *name)
+                .filter_map(|record| serde_json::from_slice(&record.payload).ok())
+                .collect();
+            let name_of = |value: u64| SIGNALS[usize::try_from(value / 1_000 % 10).unwrap_or(0)];
+            let sent = sent.iter().copied().filter(|value| name_of(*value) == name);
+            let in_order = sent.take(received.len()).eq(received.iter().copied());
+            let once: HashSet<u64> = received.iter().copied().collect();
+            if !in_order || once.len() < received.len() {
+                return Err(format!("{id} received {name} as {received:?}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A parent was told the end that its child came to.
+fn children(runs: &[Told]) -> Result<(), String> {
+    let ends: HashMap<RunId, &Told> = runs.iter().map(|run| (run.info.run, run)).collect();
+    for parent in runs {
+        let started: HashMap<CommandId, RunId> = parent
+            .records
+            .iter()
+            .filter_map(|record| Some((record.command, started_run(record)?)))
+            .collect();
+        for record in &parent.records {
+            if record.kind != RecordKind::ChildCompleted {
+                continue;
+            }
+            let child = started.get(&record.command).and_then(|run| ends.get(run));
+            let end = child.and_then(|child| last_of_chain(runs, child));
+            let is_true = end.is_some_and(|end| {
+                end.info.status == RunStatus::Completed
+                    && end.records.last().map(|last| &last.payload) == Some(&record.payload)
+            });
+            if !is_true {
+                return Err(format!(
+                    "{} was told another end of its child than it came to, at {}",
+                    parent.info.workflow_id, record.position
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The child that a record starts.
+pub(crate) fn started_run(record: &Record) -> Option<RunId> {
+    if record.kind != RecordKind::ChildStarted {
+        return None;
+    }
+    let started: serde_json::Value = serde_json::from_slice(&record.payload).ok()?;
+    serde_json::from_value(started.get("run")?.clone()).ok()
+}
+
+fn last_of_chain<'a>(runs: &'a [Told], child: &Told) -> Option<&'a Told> {
+    runs.iter()
+        .filter(|run| run.info.workflow_id == child.info.workflow_id)
+        .max_by_key(|run| run.job.segment)
+}
+
+/// The code says the same again from every place where a crash could have cut the journal.
+fn replays(world: &std::sync::Arc<World>, runs: &[Told], is_thorough: bool) -> Result<(), String> {
+    let chosen = world.lock().rng.usize(0..runs.len().max(1));
+    for (index, run) in runs.iter().enumerate() {
+        let mut records = run.records.clone();
+        if matches!(run.info.status, RunStatus::Terminated) {
+            records.pop();
+        }
+        let link = Link::new(std::sync::Arc::clone(world), 0, 0);
+        link.kill();
+        let (id, workflow_id) = (run.info.run, run.info.workflow_id.clone());
+        let check = ReplayCheck::new(Interpreter(link), id, workflow_id, records);
+        // An attempt that may run once is not repeated after a cut: the records part there.
+        let parts = program_of(world, run)?
+            .segments
+            .iter()
+            .flatten()
+            .any(|step| may_be_interrupted(world, step));
+        let result = if !parts && (is_thorough || index == chosen) {
+            check.every_prefix()
+        } else {
+            check.whole()
+        };
+        result.map_err(|difference| {
+            format!("{} replays otherwise: {difference}", run.info.workflow_id)
+        })?;
+    }
+    Ok(())
+}
+
+fn may_be_interrupted(world: &World, step: &Step) -> bool {
+    match step {
+        Step::Act(act) => world.script.acts[*act].at_most_once,
+        Step::Race(steps) | Step::Join(steps) => {
+            steps.iter().any(|step| may_be_interrupted(world, step))
+        }
+        Step::Transaction { .. }
+        | Step::Sleep(_)
+        | Step::Wait(_)
+        | Step::Child { .. }
+        | Step::TakenChild
+        | Step::Draw(_) => false,
+    }
+}

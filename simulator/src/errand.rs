@@ -1,0 +1,267 @@
+//! What clients do: start programs, send signals, ask to cancel, end runs.
+
+use fastrand::Rng;
+use sync_workflow::{
+    Failure, FailureKind,
+    id::{Position, RunId, WorkflowId},
+    journal::{
+        Hint, IdReuse, Journal, NewRun, NewSignal, Placement, RunSelector, SignalOutcome, WokenRun,
+    },
+    record::{Record, RecordKind},
+};
+use uuid::Uuid;
+
+use crate::{
+    agenda::{Errand, Event},
+    interpret::{Job, SQUATTER},
+    mutant::Mutant,
+    program::{SIGNALS, signal_value, workflow_id},
+    world::{World, at_once},
+};
+
+/// How long a client waits before it tries again, in milliseconds.
+const AGAIN: u64 = 700;
+
+/// Plans what clients do.
+pub(crate) fn plan(world: &World, rng: &mut Rng) {
+    squat(world);
+    let end = world.profile.quiet_at;
+    let mut state = world.lock();
+    for (number, program) in world.script.programs.iter().enumerate() {
+        let start = rng.u64(0..end / 2);
+        if program.parent.is_none() {
+            let errand = Errand::Start(number);
+            state.agenda.enter(start, Event::Errand(errand));
+            if rng.u32(0..10) < 2 {
+                let again = rng.u64(0..end);
+                state.agenda.enter(again.max(start), Event::Errand(errand));
+            }
+            let may_be_asked = program.may_cancel && !program.may_terminate;
+            if may_be_asked {
+                let at = rng.u64(start..end + 5_000);
+                state
+                    .agenda
+                    .enter(at, Event::Errand(Errand::Cancel(number)));
+            }
+            if program.may_terminate {
+                let at = rng.u64(start..end + 5_000);
+                state
+                    .agenda
+                    .enter(at, Event::Errand(Errand::Terminate(number)));
+            }
+        }
+        for (name, waits) in program.waits.iter().enumerate() {
+            for signal in 0..*waits {
+                let errand = Errand::Signal {
+                    program: number,
+                    name,
+                    number: signal,
+                };
+                for _ in 0..rng.u32(1..=2) {
+                    let at = rng.u64(start..end + 3_000);
+                    state.agenda.enter(at, Event::Errand(errand));
+                }
+            }
+        }
+    }
+}
+
+/// Takes a workflow id, so that children of that id are rejected.
+fn squat(world: &World) {
+    let run = new_run(SQUATTER, u128::MAX, usize::MAX);
+    let run = NewRun {
+        queue: "nobody serves it".into(),
+        ..run
+    };
+    let record = terminated("never meant to run");
+    let selector = RunSelector::Run(run.run);
+    at_once(world.journal.start(&run)).expect("the memory journal takes a run");
+    at_once(world.journal.terminate(&selector, &record)).expect("it takes its end");
+}
+
+fn new_run(id: &str, number: u128, program: usize) -> NewRun {
+    /// A version 7 uuid of the beginning of the simulation, but for its last bits.
+    const FIRST: u128 = 0x01b8_da06_f000_7000_8000_0000_0000_0000;
+    let run = RunId::from_uuid(Uuid::from_u128(FIRST | (number & 0xffff_ffff)));
+    let job = Job {
+        program,
+        segment: 0,
+        outcomes: Vec::new(),
+    };
+    NewRun {
+        run,
+        chain: run,
+        workflow_id: WorkflowId::new(id).expect("a short text is an id"),
+        workflow: "program".into(),
+        queue: "default".into(),
+        input: serde_json::to_vec(&job)
+            .expect("a job has a JSON form")
+            .into(),
+        reuse: IdReuse::ReturnExisting,
+        parent: None,
+        placement: Placement::Anywhere,
+    }
+}
+
+fn terminated(reason: &str) -> Record {
+    let failure = serde_json::json!({
+        "kind": FailureKind::Terminated,
+        "message": reason,
+        "is_final": true,
+    });
+    debug_assert!(serde_json::from_value::<Failure>(failure.clone()).is_ok());
+    Record {
+        position: Position(0),
+        kind: RecordKind::Terminated,
+        command: Record::RUN,
+        name: "".into(),
+        fingerprint: 0,
+        payload: failure.to_string().into(),
+    }
+}
+
+/// Whether every program that a client starts was started.
+pub(crate) fn all_started(world: &World) -> bool {
+    let state = world.lock();
+    world
+        .script
+        .programs
+        .iter()
+        .enumerate()
+        .all(|(number, program)| program.parent.is_some() || state.ledger.started.contains(&number))
+}
+
+/// Does what a client does.
+pub(crate) fn run(world: &World, errand: Errand) {
+    let now = world.now();
+    world.lock().note(now, [30, kind(errand), 0], || {
+        format!("a client: {errand:?}")
+    });
+    match errand {
+        Errand::Start(program) => start(world, program),
+        Errand::Signal {
+            program,
+            name,
+            number,
+        } => signal(world, program, name, number),
+        Errand::Cancel(program) => {
+            let asked = at_once(world.journal.request_cancel(&latest(program)));
+            if let Ok(Some(woken)) = asked {
+                announce(world, woken);
+            }
+        }
+        Errand::Terminate(program) => terminate(world, program),
+        Errand::Nudge(run) => nudge(world, run),
+    }
+}
+
+fn kind(errand: Errand) -> u64 {
+    match errand {
+        Errand::Start(program) => program as u64,
+        Errand::Signal {
+            program,
+            name,
+            number,
+        } => signal_value(program, name, number),
+        Errand::Cancel(program) => 100 + program as u64,
+        Errand::Terminate(program) => 200 + program as u64,
+        Errand::Nudge(_) => 300,
+    }
+}
+
+fn start(world: &World, program: usize) {
+    let is_first = world.lock().ledger.started.insert(program);
+    let number = program as u128 + if is_first { 1 } else { 1_000 };
+    let run = new_run(&workflow_id(program), number, program);
+    at_once(world.journal.start(&run)).expect("the memory journal takes a run");
+    world.broadcast(&[Hint::Ready("default".into())]);
+}
+
+fn signal(world: &World, program: usize, name: usize, number: u32) {
+    let value = signal_value(program, name, number);
+    let id = if world.mutant == Some(Mutant::NoDedupe) {
+        format!("{value} {}", world.now())
+    } else {
+        value.to_string()
+    };
+    let signal = NewSignal {
+        to: latest(program),
+        id: id.into(),
+        name: SIGNALS[name].into(),
+        payload: value.to_string().into(),
+    };
+    match at_once(world.journal.signal(&signal)) {
+        Ok(SignalOutcome::Delivered(woken)) => {
+            world
+                .lock()
+                .ledger
+                .delivered
+                .entry(workflow_id(program))
+                .or_default()
+                .push(value);
+            announce(world, woken);
+        }
+        Ok(SignalOutcome::NotOpen) if !exists(world, program) => {
+            let errand = Errand::Signal {
+                program,
+                name,
+                number,
+            };
+            let at = world.now() + AGAIN;
+            world.lock().agenda.enter(at, Event::Errand(errand));
+        }
+        Ok(SignalOutcome::NotOpen | SignalOutcome::Duplicate) | Err(_) => {}
+    }
+}
+
+fn nudge(world: &World, run: RunId) {
+    let signal = NewSignal {
+        to: RunSelector::Run(run),
+        id: format!("nudge {}", world.now()).into(),
+        name: "nudge".into(),
+        payload: "null".into(),
+    };
+    if let Ok(SignalOutcome::Delivered(woken)) = at_once(world.journal.signal(&signal)) {
+        announce(world, woken);
+    }
+}
+
+fn terminate(world: &World, program: usize) {
+    let ended = at_once(
+        world
+            .journal
+            .terminate(&latest(program), &terminated("an operator")),
+    );
+    if let Ok(Some(woken)) = ended {
+        announce(world, woken);
+        // The relatives of the run are told by whoever ended it.
+        world.broadcast(&[Hint::LookAgain]);
+    }
+}
+
+/// Lets a parked run go on.
+pub(crate) fn unpark(world: &World, run: RunId) {
+    if let Ok(Some(woken)) = at_once(world.journal.unpark(&RunSelector::Run(run))) {
+        announce(world, woken);
+    }
+}
+
+fn latest(program: usize) -> RunSelector {
+    RunSelector::Latest(WorkflowId::new(workflow_id(program)).expect("a short text is an id"))
+}
+
+fn exists(world: &World, program: usize) -> bool {
+    at_once(world.journal.describe(&latest(program))).is_ok_and(|run| run.is_some())
+}
+
+/// Tells whoever holds a run that something arrived for it.
+fn announce(world: &World, woken: WokenRun) {
+    let hint = match woken.node {
+        Some(node) => Hint::Arrived {
+            node,
+            run: woken.run,
+        },
+        None => Hint::Ready("".into()),
+    };
+    world.broadcast(&[hint]);
+}

@@ -1,0 +1,119 @@
+//! What really happened, written down beside the journal: the effects of activities and steps, and
+//! what clients did.
+
+use std::collections::{HashMap, HashSet};
+
+use sync_workflow::{
+    ActivityContext,
+    id::{NodeId, Position, RunId},
+    journal::{Journal, RunSelector},
+    record::{Record, RecordKind},
+    status::RunStatus,
+};
+
+use crate::{
+    agenda::{Event, Fault},
+    process::Link,
+    program::act_value,
+    world::{World, at_once},
+};
+
+/// What happened beside the journal.
+#[derive(Default)]
+pub(crate) struct Ledger {
+    /// How often each activity ran, by run and act.
+    pub(crate) executions: HashMap<(RunId, usize), u32>,
+    /// How often each step's writes were committed, by run and position.
+    pub(crate) steps: HashMap<(RunId, Position), u32>,
+    /// The nodes that were declared dead, or retired.
+    pub(crate) dead: HashSet<NodeId>,
+    /// The signals that were delivered, in order, by workflow id.
+    pub(crate) delivered: HashMap<String, Vec<u64>>,
+    /// The programs that somebody asked to cancel, or ended.
+    pub(crate) started: HashSet<usize>,
+    /// The parents that were reminded of the end of a child.
+    pub(crate) reminded: HashSet<(RunId, RunId)>,
+    /// How often each run gave up its place.
+    pub(crate) suspensions: HashMap<RunId, u32>,
+    /// How often a driver lost its run for another reason than the end of its node.
+    pub(crate) lost_runs: u32,
+    /// How many commits happened.
+    pub(crate) commits: u64,
+    pub(crate) drawn: u64,
+    /// Runs and records that were left at the end.
+    pub(crate) runs: u64,
+    pub(crate) records: u64,
+}
+
+impl Ledger {
+    /// How often an activity may have been interrupted: each end of a node does that once, and each
+    /// loss of its run.
+    pub(crate) fn interruptions(&self) -> u32 {
+        u32::try_from(self.dead.len()).unwrap_or(u32::MAX) + self.lost_runs
+    }
+}
+
+/// An attempt of an activity begins in a process that is alive.
+pub(crate) fn begin_act(link: &Link, ctx: &ActivityContext, act: usize) {
+    let (world, run) = (&link.world, ctx.run_id());
+    let spec = &world.script.acts[act];
+    let executions = {
+        let now = world.now();
+        let mut state = world.lock();
+        state.note(
+            now,
+            [
+                7,
+                link.process as u64,
+                (act as u64) << 8 | u64::from(ctx.attempt()),
+            ],
+            || {
+                format!(
+                    "p{} runs act {act}, attempt {}",
+                    link.process,
+                    ctx.attempt()
+                )
+            },
+        );
+        if spec.is_poison {
+            state
+                .agenda
+                .enter(now, Event::Fault(Fault::Crash(link.process)));
+        }
+        let executions = state.ledger.executions.entry((run, act)).or_default();
+        *executions += 1;
+        *executions
+    };
+    if spec.at_most_once && executions > 1 {
+        world.violate(|| format!("act {act} of {run} may run once and ran {executions} times"));
+    }
+    // A zombie may not know yet; a node that holds the run must.
+    let nodes = world.lock().processes[link.process].nodes.clone();
+    if let [node] = nodes[..]
+        && holds(world, run, node)
+        && has_result(world, run, act)
+    {
+        world.violate(|| format!("act {act} of {run} runs although its result is in the journal"));
+    }
+}
+
+fn holds(world: &World, run: RunId, node: NodeId) -> bool {
+    at_once(world.journal.describe(&RunSelector::Run(run)))
+        .ok()
+        .flatten()
+        .is_some_and(|info| info.status == RunStatus::Running && info.node == Some(node))
+}
+
+fn has_result(world: &World, run: RunId, act: usize) -> bool {
+    let value = act_value(act).to_string();
+    records(world, run).iter().any(|record| {
+        record.kind == RecordKind::ActivityCompleted && record.payload[..] == *value.as_bytes()
+    })
+}
+
+/// The journal of a run.
+pub(crate) fn records(world: &World, run: RunId) -> Vec<Record> {
+    at_once(world.journal.load(run, Position(0), u32::MAX))
+        .map(|history| history.records)
+        .unwrap_or_default()
+}

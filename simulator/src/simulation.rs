@@ -1,0 +1,512 @@
+//! One simulation: from a seed to what is wrong with it, if anything is.
+
+use std::sync::Arc;
+
+use fastrand::Rng;
+use sync_workflow::{
+    Worker,
+    journal::{Hint, Journal, RunFilter, RunInfo},
+    status::RunStatus,
+    worker,
+};
+use tokio::task::JoinHandle;
+
+use crate::{
+    agenda::{Event, Fault},
+    audit, errand,
+    interpret::{Actor, Interpreter},
+    journal::FaultyJournal,
+    mutant::Mutant,
+    process::Link,
+    profile::Profile,
+    program::Script,
+    pulse,
+    trace::Trace,
+    world::{World, at_once},
+};
+
+/// More steps than any simulation needs that gets anywhere.
+const MAX_STEPS: u64 = 300_000;
+/// How long everything must have come to its end after the faults have stopped, in milliseconds.
+const PATIENCE: u64 = 900_000;
+
+/// How a simulation is run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// A deliberate bug.
+    pub mutant: Option<Mutant>,
+    /// Whether to keep the trace in words.
+    pub traces: bool,
+    /// Whether every prefix of every journal is replayed, instead of some.
+    pub is_thorough: bool,
+    /// Whether known defects of the engine count as violations.
+    pub is_strict: bool,
+}
+
+/// What came of a simulation.
+#[derive(Debug)]
+pub struct Report {
+    /// The seed that it follows from.
+    pub seed: u64,
+    /// The hash of its trace.
+    pub digest: u64,
+    /// What is wrong.
+    pub violation: Option<String>,
+    /// The trace in words, if they were kept.
+    pub lines: Vec<String>,
+    /// How much happened.
+    pub figures: Figures,
+}
+
+/// How much happened.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Figures {
+    /// Steps of the simulation.
+    pub steps: u64,
+    /// Simulated milliseconds.
+    pub millis: u64,
+    /// Runs that have ended.
+    pub runs: u64,
+    /// Records in their journals.
+    pub records: u64,
+    /// Commits.
+    pub commits: u64,
+    /// Attempts of activities.
+    pub attempts: u64,
+    /// Transactional steps.
+    pub transactions: u64,
+    /// Signals that were delivered.
+    pub signals: u64,
+    /// Nodes that were declared dead or retired.
+    pub dead_nodes: u64,
+    /// Processes that were crashed.
+    pub crashes: u64,
+    /// Drivers that lost their run while their node lived.
+    pub lost_runs: u64,
+}
+
+impl Figures {
+    /// Adds up.
+    pub fn add(&mut self, other: &Self) {
+        self.steps += other.steps;
+        self.millis += other.millis;
+        self.runs += other.runs;
+        self.records += other.records;
+        self.commits += other.commits;
+        self.attempts += other.attempts;
+        self.transactions += other.transactions;
+        self.signals += other.signals;
+        self.dead_nodes += other.dead_nodes;
+        self.crashes += other.crashes;
+        self.lost_runs += other.lost_runs;
+    }
+}
+
+/// Runs the simulation of a seed. The report is a function of the arguments.
+///
+/// # Panics
+///
+/// When the operating system refuses a runtime.
+#[must_use]
+pub fn simulate(seed: u64, options: Options) -> Report {
+    let runtime = pulse::runtime().expect("a runtime without input and output");
+    runtime.block_on(async {
+        let mut simulation = Simulation::new(seed, options);
+        simulation.run().await;
+        simulation.report()
+    })
+}
+
+struct Simulation {
+    seed: u64,
+    options: Options,
+    world: Arc<World>,
+    processes: Vec<Process>,
+    poison: Option<usize>,
+    figures: Figures,
+}
+
+/// Where a process stands.
+enum Process {
+    Down,
+    Starting(Arc<Link>, JoinHandle<Result<Worker, worker::Error>>),
+    Up(Arc<Link>, Worker),
+    Stopping(Arc<Link>, JoinHandle<()>),
+}
+
+impl Simulation {
+    fn new(seed: u64, options: Options) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let mut profile = Profile::random(&mut rng);
+        if options.mutant == Some(Mutant::UncountedClaims) {
+            profile.has_poison = true;
+            profile.max_claims = crate::profile::POISON_CLAIMS;
+        }
+        let mut script = Script::random(&mut rng);
+        let poison = profile.has_poison.then(|| script.add_poison());
+        let world = World::new(rng.fork(), script, profile, options);
+        errand::plan(&world, &mut rng);
+        plan_faults(&world, &mut rng);
+        prologue(&world);
+        let processes = (0..world.profile.processes)
+            .map(|_| Process::Down)
+            .collect();
+        Self {
+            seed,
+            options,
+            world,
+            processes,
+            poison,
+            figures: Figures::default(),
+        }
+    }
+
+    async fn run(&mut self) {
+        loop {
+            self.figures.steps += 1;
+            fastrand::seed(self.seed ^ self.figures.steps.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            pulse::settled().await;
+            self.world.admit();
+            self.tend().await;
+            let now = self.world.now();
+            if self.world.lock().violation.is_some() {
+                return;
+            }
+            if let Some(event) = self.next_event(now) {
+                self.perform(event, now);
+                continue;
+            }
+            if self.is_over(now) {
+                audit::check(&self.world, self.options.is_thorough);
+                return;
+            }
+            let limit = self.world.lock().agenda.next_at().unwrap_or(now + 60_000);
+            pulse::pass_time(self.world.instant(limit)).await;
+        }
+    }
+
+    fn next_event(&self, now: u64) -> Option<Event> {
+        loop {
+            let event = {
+                let mut state = self.world.lock();
+                let state = &mut *state;
+                state.agenda.take_due(now, &mut state.rng)?
+            };
+            match self.world.thaws_at(&event) {
+                Some(at) => self.world.lock().agenda.enter(at, event),
+                None => return Some(event),
+            }
+        }
+    }
+
+    fn perform(&mut self, event: Event, now: u64) {
+        match event {
+            Event::Apply(id) => self.world.apply(id),
+            Event::Answer(id) => self.world.answer(id),
+            Event::Done(id) => self.world.done(id),
+            Event::Hint { process, hint } => self.world.deliver(process, hint),
+            Event::Fault(fault) => self.befall(fault, now),
+            Event::Errand(errand) => errand::run(&self.world, errand),
+        }
+    }
+
+    fn befall(&mut self, fault: Fault, now: u64) {
+        let kind = match fault {
+            Fault::Crash(process) => [process as u64, 0],
+            Fault::Start(process) => [process as u64, 1],
+            Fault::Stop(process) => [process as u64, 2],
+            Fault::Freeze(process, until) => [process as u64, until],
+            Fault::ShortLease(process, share) => [process as u64, u64::from(share)],
+            Fault::ClockJump(millis) => [millis.unsigned_abs(), 3],
+            Fault::LookAgain(process) => [process as u64, 4],
+            Fault::Quiet => [0, 5],
+        };
+        self.world
+            .lock()
+            .note(now, [20, kind[0], kind[1]], || format!("{fault:?}"));
+        match fault {
+            Fault::Crash(process) => self.crash(process, now),
+            Fault::Start(process) => self.start(process),
+            Fault::Stop(process) => self.stop(process),
+            Fault::Freeze(process, until) => {
+                self.world.lock().processes[process].frozen_until = until;
+            }
+            Fault::ShortLease(process, share) => {
+                self.world.lock().processes[process].lease_share = share;
+            }
+            Fault::ClockJump(millis) => self.world.jump_clock(millis),
+            Fault::LookAgain(process) => self.world.deliver(process, Hint::LookAgain),
+            Fault::Quiet => self.calm(now),
+        }
+    }
+
+    /// The faults are over: every process lives, and nothing gets lost any more.
+    fn calm(&mut self, now: u64) {
+        {
+            let mut state = self.world.lock();
+            state.is_quiet = true;
+            for surroundings in &mut state.processes {
+                surroundings.frozen_until = 0;
+                surroundings.lease_share = 100;
+            }
+        }
+        for process in 0..self.processes.len() {
+            let is_up = matches!(self.processes[process], Process::Up(..));
+            if !is_up || !self.world.profile.looks_always {
+                self.crash(process, now);
+                self.world
+                    .lock()
+                    .agenda
+                    .enter(now + 1, Event::Fault(Fault::Start(process)));
+            }
+        }
+    }
+
+    fn start(&mut self, process: usize) {
+        if !matches!(self.processes[process], Process::Down) {
+            return;
+        }
+        let life = {
+            let mut state = self.world.lock();
+            state.processes[process].life += 1;
+            state.processes[process].life
+        };
+        let link = Link::new(Arc::clone(&self.world), process, life);
+        let profile = &self.world.profile;
+        let starting = Worker::builder()
+            .simulated()
+            .workflow(Interpreter(Arc::clone(&link)))
+            .activity(Actor(Arc::clone(&link)))
+            .lease(profile.lease)
+            .poll_interval(profile.poll_interval)
+            .evict_after(profile.evict_after)
+            .activity_slots(profile.activity_slots)
+            .max_claims(profile.max_claims)
+            .max_resident_runs(1_000)
+            .start_on(Arc::new(FaultyJournal::new(Arc::clone(&link))));
+        self.processes[process] = Process::Starting(link, tokio::spawn(starting));
+    }
+
+    fn crash(&mut self, process: usize, now: u64) {
+        match std::mem::replace(&mut self.processes[process], Process::Down) {
+            Process::Down => return,
+            Process::Starting(link, starting) => {
+                link.kill();
+                starting.abort();
+            }
+            Process::Up(link, worker) => {
+                link.kill();
+                // Its tasks end without any effect: the world does not hear of them.
+                tokio::spawn(worker.abandon());
+            }
+            Process::Stopping(link, stopping) => {
+                link.kill();
+                stopping.abort();
+            }
+        }
+        self.figures.crashes += 1;
+        self.world.bury(process);
+        let mut state = self.world.lock();
+        let pause = if state.is_quiet {
+            50
+        } else {
+            state.rng.u64(1..4_000)
+        };
+        state
+            .agenda
+            .enter(now + pause, Event::Fault(Fault::Start(process)));
+    }
+
+    fn stop(&mut self, process: usize) {
+        match std::mem::replace(&mut self.processes[process], Process::Down) {
+            Process::Up(link, worker) => {
+                let stopping = tokio::spawn(worker.shutdown());
+                self.processes[process] = Process::Stopping(link, stopping);
+            }
+            other => self.processes[process] = other,
+        }
+    }
+
+    /// Takes over what started or stopped.
+    async fn tend(&mut self) {
+        let now = self.world.now();
+        for process in 0..self.processes.len() {
+            match &mut self.processes[process] {
+                Process::Starting(link, starting) if starting.is_finished() => {
+                    let link = Arc::clone(link);
+                    self.processes[process] = match starting.await {
+                        Ok(Ok(worker)) => Process::Up(link, worker),
+                        Ok(Err(_)) | Err(_) => {
+                            self.start_soon(process, now + 200);
+                            Process::Down
+                        }
+                    };
+                }
+                Process::Stopping(link, stopping) if stopping.is_finished() => {
+                    link.kill();
+                    self.processes[process] = Process::Down;
+                    self.world.bury(process);
+                    self.start_soon(process, now + 100);
+                }
+                Process::Down | Process::Starting(..) | Process::Up(..) | Process::Stopping(..) => {
+                }
+            }
+        }
+    }
+
+    fn start_soon(&self, process: usize, at: u64) {
+        self.world
+            .lock()
+            .agenda
+            .enter(at, Event::Fault(Fault::Start(process)));
+    }
+
+    /// Whether everything has come to its end. Whatever cannot is a violation.
+    fn is_over(&self, now: u64) -> bool {
+        let world = &self.world;
+        let open = open_runs(world);
+        for run in open.iter().filter(|run| run.status == RunStatus::Parked) {
+            self.parked(run);
+        }
+        if world.lock().violation.is_some() {
+            return false;
+        }
+        let is_quiet = world.lock().is_quiet;
+        let waits = open
+            .iter()
+            .any(|run| !(run.status == RunStatus::Parked && self.is_poison(run)));
+        if is_quiet && !waits && errand::all_started(world) {
+            return true;
+        }
+        if now > world.profile.quiet_at + PATIENCE || self.figures.steps > MAX_STEPS {
+            world.violate(|| format!("these runs do not end: {}", described(&open)));
+        }
+        false
+    }
+
+    fn parked(&self, run: &RunInfo) {
+        let reason = run.parked_reason.as_deref().unwrap_or_default();
+        if self.is_poison(run) {
+            return;
+        }
+        // Who shares a worker with a poison program may be taken for another one.
+        if self.poison.is_some() && reason.contains("claims in a row") {
+            errand::unpark(&self.world, run.run);
+            return;
+        }
+        self.world
+            .violate(|| format!("{} is parked: {reason}", run.workflow_id));
+    }
+
+    fn is_poison(&self, run: &RunInfo) -> bool {
+        self.poison
+            .is_some_and(|poison| run.workflow_id.as_str() == crate::program::workflow_id(poison))
+    }
+
+    fn report(mut self) -> Report {
+        self.processes.clear();
+        let epilogue = if self.options.traces {
+            audit::tell(&self.world)
+        } else {
+            Vec::new()
+        };
+        let mut figures = self.figures;
+        figures.millis = self.world.now();
+        let mut state = self.world.lock();
+        let ledger = &state.ledger;
+        figures.commits = ledger.commits;
+        figures.attempts = ledger
+            .executions
+            .values()
+            .map(|times| u64::from(*times))
+            .sum();
+        figures.transactions = ledger.steps.len() as u64;
+        figures.signals = ledger
+            .delivered
+            .values()
+            .map(|sent| sent.len() as u64)
+            .sum();
+        figures.dead_nodes = ledger.dead.len() as u64;
+        figures.lost_runs = u64::from(ledger.lost_runs);
+        figures.runs = ledger.runs;
+        figures.records = ledger.records;
+        let trace = std::mem::replace(&mut state.trace, Trace::new(false));
+        Report {
+            seed: self.seed,
+            digest: trace.digest(),
+            violation: state.violation.take(),
+            lines: trace.into_lines().into_iter().chain(epilogue).collect(),
+            figures,
+        }
+    }
+}
+
+/// What a person wants to know before the trace.
+fn prologue(world: &World) {
+    let mut state = world.lock();
+    state.note(0, [0; 3], || format!("{:?}", world.profile));
+    for (number, program) in world.script.programs.iter().enumerate() {
+        state.note(0, [0; 3], || format!("program {number}: {program:?}"));
+    }
+    for (number, act) in world.script.acts.iter().enumerate() {
+        state.note(0, [0; 3], || format!("act {number}: {act:?}"));
+    }
+}
+
+fn plan_faults(world: &World, rng: &mut Rng) {
+    let profile = world.profile.clone();
+    let mut state = world.lock();
+    let mut enter = |at: u64, fault: Fault| state.agenda.enter(at, Event::Fault(fault));
+    for process in 0..profile.processes {
+        enter(rng.u64(0..200), Fault::Start(process));
+    }
+    let lease = u64::try_from(profile.lease.as_millis()).unwrap_or(u64::MAX);
+    let end = profile.quiet_at;
+    let someone = |rng: &mut Rng| (rng.u64(0..end), rng.usize(0..profile.processes));
+    for _ in 0..profile.crashes {
+        let (at, process) = someone(rng);
+        enter(at, Fault::Crash(process));
+    }
+    for _ in 0..profile.graceful_stops {
+        let (at, process) = someone(rng);
+        enter(at, Fault::Stop(process));
+    }
+    for _ in 0..profile.freezes {
+        let (at, process) = someone(rng);
+        enter(at, Fault::Freeze(process, at + rng.u64(0..lease * 3)));
+    }
+    for _ in 0..profile.early_expiries {
+        let (at, process) = someone(rng);
+        enter(at, Fault::ShortLease(process, rng.u32(0..60)));
+    }
+    for _ in 0..profile.clock_jumps {
+        let (at, _) = someone(rng);
+        enter(at, Fault::ClockJump(rng.i64(0..10_000)));
+    }
+    for _ in 0..rng.u32(0..3) {
+        let (at, process) = someone(rng);
+        enter(at, Fault::LookAgain(process));
+    }
+    enter(end, Fault::Quiet);
+}
+
+fn open_runs(world: &World) -> Vec<RunInfo> {
+    let filter = RunFilter {
+        statuses: vec![RunStatus::Pending, RunStatus::Running, RunStatus::Parked],
+        ..RunFilter::default()
+    };
+    at_once(world.journal.list(&filter)).map_or_else(|_| Vec::new(), |page| page.items)
+}
+
+fn described(runs: &[RunInfo]) -> String {
+    let runs: Vec<_> = runs
+        .iter()
+        .map(|run| {
+            format!(
+                "{} {} (wakes at {:?}, held by {:?}, cancel requested: {})",
+                run.workflow_id, run.status, run.wake_at, run.node, run.cancel_requested
+            )
+        })
+        .collect();
+    runs.join("; ")
+}

@@ -1,0 +1,60 @@
+//! The simulator's own tests: seeds without a violation, the same trace twice, and deliberate bugs
+//! that are caught.
+
+use simulator::{Mutant, Options, simulate};
+
+/// How many seeds every commit is held against. The command runs as many as one likes.
+const SEEDS: u64 = 250;
+
+#[test]
+fn no_seed_shows_a_violation() {
+    let mut completed = 0;
+    for seed in 0..SEEDS {
+        let report = simulate(seed, Options::default());
+        assert_eq!(report.violation, None, "seed {seed}");
+        completed += report.figures.runs;
+    }
+    assert!(completed >= SEEDS, "only {completed} runs came to an end");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    for seed in 1_000..1_060 {
+        let digests = [(); 2].map(|()| simulate(seed, Options::default()).digest);
+        assert_eq!(digests[0], digests[1], "seed {seed}");
+    }
+}
+
+#[test]
+fn every_prefix_of_every_journal_replays() {
+    let options = Options {
+        is_thorough: true,
+        ..Options::default()
+    };
+    for seed in 2_000..2_040 {
+        assert_eq!(simulate(seed, options).violation, None, "seed {seed}");
+    }
+}
+
+#[test]
+fn deliberate_bugs_are_caught() {
+    // Those that take hundreds of seeds are left to the command.
+    let quickly_caught = [
+        Mutant::NoFence,
+        Mutant::BlindRetry,
+        Mutant::EarlyAcknowledgement,
+        Mutant::SignalsStay,
+        Mutant::WorkerClock,
+        Mutant::UncountedClaims,
+        Mutant::ForgottenAttempts,
+        Mutant::EagerReaper,
+    ];
+    for mutant in quickly_caught {
+        let options = Options {
+            mutant: Some(mutant),
+            ..Options::default()
+        };
+        let is_caught = (0..200).any(|seed| simulate(seed, options).violation.is_some());
+        assert!(is_caught, "{mutant:?}");
+    }
+}
