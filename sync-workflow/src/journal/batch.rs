@@ -87,6 +87,8 @@ pub struct Close {
     pub next: Option<NewRun>,
     /// Whether children may still be open, to which the parent-close policy applies.
     pub has_open_children: bool,
+    /// Whether a parent may be told: the run has one, or it is not known that it has none.
+    pub has_parent: bool,
 }
 
 /// When a suspended run wakes without an arrival.

@@ -53,14 +53,16 @@ impl CommitQueue {
 /// Commits until the queue closes or the node is fenced.
 pub(crate) async fn run(node: Arc<Node>, mut queue: mpsc::Receiver<Work>) {
     let mut gathered = Vec::with_capacity(MAX_BATCH);
+    let mut told = 0;
     loop {
         let room = MAX_BATCH - gathered.len();
         if gathered.is_empty() && queue.recv_many(&mut gathered, room).await == 0 {
             return;
         }
-        settle(&mut gathered, &mut queue).await;
+        settle(&mut gathered, &mut queue, told).await;
         let rest = gathered.split_off(take_within_bytes(&gathered));
         let committing = std::mem::replace(&mut gathered, rest);
+        told = committing.len();
         if !commit_works(&node, committing).await {
             node.fence();
             return;
@@ -68,18 +70,22 @@ pub(crate) async fn run(node: Arc<Node>, mut queue: mpsc::Receiver<Work>) {
     }
 }
 
-/// Lets the runs that an earlier commit woke add to the batch: they are ready to run now.
-async fn settle(gathered: &mut Vec<Work>, queue: &mut mpsc::Receiver<Work>) {
+/// Lets those whom the last commit told something add to the batch, as long as more of them come: they
+/// are ready to run now, and a commit for a few of them costs as much as one for all.
+async fn settle(gathered: &mut Vec<Work>, queue: &mut mpsc::Receiver<Work>, told: usize) {
     loop {
         let before = gathered.len();
-        tokio::task::yield_now().await;
         while gathered.len() < MAX_BATCH {
             match queue.try_recv() {
                 Ok(work) => gathered.push(work),
                 Err(_) => break,
             }
         }
-        if gathered.len() == before || gathered.len() >= MAX_BATCH {
+        if gathered.len() >= told.min(MAX_BATCH) {
+            return;
+        }
+        tokio::task::yield_now().await;
+        if gathered.len() == before && queue.is_empty() {
             return;
         }
     }

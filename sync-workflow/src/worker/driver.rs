@@ -442,6 +442,7 @@ impl Driver {
             status,
             next,
             has_open_children,
+            has_parent: self.claimed.parent.is_some(),
         })));
     }
 

@@ -157,6 +157,7 @@ fn closes(run: RunId, position: u32) -> RunCommit {
             status: RunStatus::Completed,
             next: None,
             has_open_children: true,
+            has_parent: true,
         })),
         ..goes_on(run, vec![last_record(position)])
     }

@@ -146,6 +146,7 @@ pub async fn a_parent_and_its_child_may_close_in_one_batch(
             status: RunStatus::Completed,
             next: None,
             has_open_children: true,
+            has_parent: true,
         };
         let mut commits = vec![
             closing_with(parent, record(1, RecordKind::Completed), close),
@@ -263,6 +264,7 @@ pub async fn a_parent_finds_the_outcomes_of_its_children(journal: Arc<dyn Journa
         status: RunStatus::Failed,
         next: None,
         has_open_children: false,
+        has_parent: true,
     };
     let last = Record {
         payload: "why".into(),
@@ -323,6 +325,7 @@ pub async fn children_are_asked_to_cancel_when_their_parent_closes(
         status: RunStatus::Completed,
         next: None,
         has_open_children: true,
+        has_parent: true,
     };
     let outcome = world
         .push(closing_with(
@@ -372,6 +375,7 @@ pub async fn an_abandoned_child_goes_on_alone(journal: Arc<dyn Journal>) -> Resu
         status: RunStatus::Completed,
         next: None,
         has_open_children: true,
+        has_parent: true,
     };
     let outcome = world
         .push(closing_with(

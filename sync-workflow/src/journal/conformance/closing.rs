@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::world::{
-    World, appending, closing, continuing, going_on, latest, new_run, record, signal, successor,
+    World, appending, attempt, closing, closing_with, continuing, going_on, latest, new_run, record, signal, successor,
 };
 use crate::{
+    id::Position,
     journal::{
-        Journal, NewRun, ParentCloses, Result, RunCommit, RunOutcome, RunSelector, SignalOutcome,
+        Close, Journal, NewRun, ParentCloses, Result, RunCommit, RunOutcome, RunSelector, SignalOutcome,
         StartOutcome, WokenRun,
     },
     record::RecordKind,
@@ -47,6 +48,49 @@ pub async fn a_run_that_is_awaited_is_reported_when_it_closes(
         .push_all([closing(ignored, 1), closing(awaited, 1)])
         .await?;
     assert_eq!(outcome.awaited, [awaited]);
+    Ok(())
+}
+
+pub async fn an_end_of_which_no_parent_hears_is_an_end(journal: Arc<dyn Journal>) -> Result<()> {
+    let world = World::new(journal).await?;
+    let (ended, awaited, open) = (
+        world.born("ended").await?,
+        world.born("awaited").await?,
+        world.born("open").await?,
+    );
+    assert!(world.outcome(awaited).await?.is_none());
+    let now = world.now().await?;
+    world
+        .push(RunCommit {
+            attempts: vec![attempt(1, 1, now)],
+            ..appending(ended, [1])
+        })
+        .await?;
+    let alone = |run, position| {
+        let close = Close {
+            status: RunStatus::Failed,
+            next: None,
+            has_open_children: false,
+            has_parent: false,
+        };
+        closing_with(run, record(position, RecordKind::Failed), close)
+    };
+    let outcome = world
+        .push_all([alone(ended, 2), appending(open, [1]), alone(awaited, 1)])
+        .await?;
+    assert_eq!(outcome.runs, [RunOutcome::Committed; 3]);
+    assert_eq!((outcome.woken, outcome.awaited), (vec![], vec![awaited]));
+    for run in [ended, awaited] {
+        let info = world.info(run).await?;
+        assert_eq!((info.status, info.node), (RunStatus::Failed, None));
+        assert!(info.closed_at.expect("a time") >= info.created_at);
+    }
+    assert_eq!(world.load(ended, Position(0), 10).await?.attempts, []);
+    assert_eq!(world.info(open).await?.node, Some(world.node));
+
+    let late = world.push_all([alone(ended, 3), appending(open, [2])]).await?;
+    assert_eq!(late.runs, [RunOutcome::Lost, RunOutcome::Committed]);
+    assert_eq!(world.records(ended).await?.len(), 3);
     Ok(())
 }
 

@@ -61,6 +61,7 @@ macro_rules! journal_conformance {
                 the_end_of_a_run_is_its_last_record
                 a_run_that_is_awaited_is_reported_when_it_closes
                 a_closed_run_takes_nothing_more
+                an_end_of_which_no_parent_hears_is_an_end
                 a_run_continues_as_new_in_a_run_of_its_chain
                 signals_carry_over_when_a_run_continues_as_new
                 a_cancel_request_carries_over_when_a_run_continues_as_new

@@ -115,6 +115,7 @@ pub async fn a_closed_run_makes_room_as_the_policy_says(journal: Arc<dyn Journal
                     status,
                     next: None,
                     has_open_children: false,
+                    has_parent: true,
                 },
             ))
             .await?;

@@ -285,6 +285,7 @@ pub(super) fn closing(run: RunId, position: u32) -> RunCommit {
         status: RunStatus::Completed,
         next: None,
         has_open_children: false,
+        has_parent: true,
     };
     closing_with(run, record(position, RecordKind::Completed), close)
 }
@@ -317,6 +318,7 @@ pub(super) fn continuing(run: RunId, position: u32, next: NewRun) -> RunCommit {
         status: RunStatus::ContinuedAsNew,
         next: Some(next),
         has_open_children: false,
+        has_parent: true,
     };
     closing_with(run, last, close)
 }

@@ -361,6 +361,7 @@ impl State {
             status,
             next: None,
             has_open_children: true,
+            has_parent: true,
         };
         self.leave_children(id, &close, &mut arrivals);
         arrivals

@@ -148,6 +148,7 @@ async fn commit_of(journal: &dyn Journal, part: &Part) -> Result<RunCommit> {
                 status: *status,
                 next: None,
                 has_open_children: true,
+                has_parent: true,
             };
             closing_with(run, record(last, *kind), close)
         }

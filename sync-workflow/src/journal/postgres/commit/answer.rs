@@ -15,6 +15,8 @@ pub(super) type StartsRow = (bool, Option<Vec<Uuid>>);
 
 pub(super) type RecordsRow = (bool, bool);
 
+pub(super) type EndsRow = (bool, bool, Option<Vec<Uuid>>, Option<Vec<bool>>);
+
 pub(super) type TransitionsRow = (
     bool,
     bool,
@@ -71,6 +73,27 @@ impl Answer {
         Self {
             lives,
             holds_all,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn of_ends((lives, holds_all, ended, awaited): EndsRow) -> Self {
+        let ended = ended.into_iter().flatten();
+        let updated = ended.zip(awaited.into_iter().flatten());
+        let updated = updated.map(|(run, awaited)| {
+            let closed = Updated {
+                node: None,
+                status: RunStatus::Completed.code(),
+                awaited,
+                transition: CLOSE,
+                arrived: false,
+            };
+            (RunId::from_uuid(run), closed)
+        });
+        Self {
+            lives,
+            holds_all,
+            updated: updated.collect(),
             ..Self::default()
         }
     }

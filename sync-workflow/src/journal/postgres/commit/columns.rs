@@ -52,6 +52,7 @@ impl<'b> Columns<'b> {
             || !self.settled.run.is_empty();
         match (has_more, self.transitions.run.is_empty()) {
             (true, _) => Part::Everything,
+            (false, false) if !self.transitions.concern_others => Part::Ends,
             (false, false) => Part::Transitions,
             (false, true) => Part::Records,
         }
@@ -72,6 +73,12 @@ impl<'b> Columns<'b> {
         query: Query<'q, Row>,
     ) -> Query<'q, Row> {
         self.runs.bind_starts(query.bind(node.as_uuid()))
+    }
+
+    pub(super) fn bind_ends<'q, Row>(&'q self, query: Query<'q, Row>) -> Query<'q, Row> {
+        query
+            .bind(&self.transitions.run)
+            .bind(&self.transitions.status)
     }
 
     pub(super) fn bind_transitions<'q, Row>(&'q self, query: Query<'q, Row>) -> Query<'q, Row> {
@@ -169,6 +176,8 @@ impl<'b> Records<'b> {
 
 #[derive(Debug, Default)]
 struct Transitions {
+    /// Whether one of them is no end of a run, or an end that a parent or a child hears of.
+    concern_others: bool,
     run: Vec<Uuid>,
     code: Vec<i16>,
     wake_at: Vec<Option<Moment>>,
@@ -210,11 +219,14 @@ impl Transitions {
                 let Close {
                     status,
                     has_open_children,
+                    has_parent,
                     next: _,
                 } = &**close;
+                self.concern_others |= *has_open_children || *has_parent;
                 (CLOSE, None, None, Some(status.code()), *has_open_children)
             }
         };
+        self.concern_others |= code != CLOSE;
         self.run.push(run);
         self.code.push(code);
         self.wake_at.push(wake_at);

@@ -37,6 +37,7 @@ const MAX_ROUNDS: u32 = 16;
 enum Part {
     Starts,
     Records,
+    Ends,
     Transitions,
     Everything,
 }
@@ -83,6 +84,11 @@ async fn execute(lane: &Lane, node: NodeId, columns: &Columns<'_>) -> Result<Ans
         Part::Records => {
             let query = columns.bind_records(node, query_as(sql::RECORDS));
             one(lane.rows(Effect::Commit, query).await?).map(Answer::of_records)
+        }
+        Part::Ends => {
+            let query = columns.bind_records(node, query_as(sql::ENDS));
+            let query = columns.bind_ends(query);
+            one(lane.rows(Effect::Commit, query).await?).map(Answer::of_ends)
         }
         Part::Transitions => {
             let query = columns.bind_records(node, query_as(sql::TRANSITIONS));

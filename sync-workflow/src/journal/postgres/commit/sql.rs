@@ -292,7 +292,38 @@ SELECT (SELECT count(*) FROM fence) = 1, (SELECT array_agg(run_id) FROM born)";
 /// For runs that go on and have nothing but records.
 pub(super) const RECORDS: &str = concat!(records!(), ")", report!());
 
-/// For runs that also suspend, close, park or go back.
+/// For runs that go on or end, and nobody else hears of it: the lean form of `turn`, `change` and
+/// `updated`. `$10`-`$11` ends. Reports the runs that were closed, and whether somebody awaits them.
+pub(super) const ENDS: &str = concat!(
+    records!(),
+    "
+    RETURNING position
+), ended AS (
+    UPDATE sync_workflow.runs r
+    SET status = e.status, node_id = NULL, closed_at = clock_timestamp()
+    FROM (
+        SELECT t.run_id, t.status
+        FROM fence
+        CROSS JOIN unnest($10::uuid[], $11::smallint[]) AS t(run_id, status)
+        -- Records before rows of runs.
+        WHERE (SELECT count(*) FROM appended) >= 0
+        ORDER BY t.run_id
+    ) e
+    WHERE r.run_id = ANY (ARRAY[e.run_id]) AND r.node_id = $1
+    RETURNING r.run_id, r.awaited
+), forgotten AS (
+    DELETE FROM sync_workflow.attempts a
+    WHERE a.run_id = ANY (ARRAY(SELECT run_id FROM ended))
+)",
+    report!(),
+    ",
+       e.run_id, e.awaited
+FROM (
+    SELECT array_agg(run_id) AS run_id, array_agg(awaited) AS awaited FROM ended
+) e"
+);
+
+/// For runs that also suspend, park or go back, or whose end others hear of.
 pub(super) const TRANSITIONS: &str = concat!(
     records!(),
     transitions!(),
