@@ -47,7 +47,8 @@ pub(crate) struct Store {
 enum Database {
     Postgres {
         pool: PgPool,
-        server: Option<Box<(Arc<Cluster>, OwnDatabase)>>,
+        /// The database goes before its server.
+        server: Option<Box<(OwnDatabase, Arc<Cluster>)>>,
     },
     Sqlite {
         pool: SqlitePool,
@@ -83,7 +84,7 @@ impl Store {
     pub(crate) async fn postgres(server: Arc<Cluster>) -> anyhow::Result<Self> {
         let database = server.create_database()?;
         let url = database.url().to_owned();
-        Self::postgres_at(&url, Some(Box::new((server, database)))).await
+        Self::postgres_at(&url, Some(Box::new((database, server)))).await
     }
 
     /// A database that somebody else keeps.
@@ -93,7 +94,7 @@ impl Store {
 
     async fn postgres_at(
         url: &str,
-        server: Option<Box<(Arc<Cluster>, OwnDatabase)>>,
+        server: Option<Box<(OwnDatabase, Arc<Cluster>)>>,
     ) -> anyhow::Result<Self> {
         let options: PgConnectOptions = url.parse()?;
         let pool = PgPoolOptions::new()
@@ -137,7 +138,7 @@ impl Store {
             Database::Postgres {
                 server: Some(server),
                 ..
-            } => Ok(Arc::clone(&server.0)),
+            } => Ok(Arc::clone(&server.1)),
             Database::Postgres { server: None, .. } | Database::Sqlite { .. } => {
                 anyhow::bail!("this database has no server of its own")
             }
@@ -212,7 +213,7 @@ impl Store {
                 server: Some(server),
                 ..
             } => {
-                let (server, _) = &**server;
+                let (_, server) = &**server;
                 server.stop()?;
                 let copied = copy(&server.directory().join("data"), directory);
                 server.start_again()?;
