@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use fastrand::Rng;
-use sync_workflow::{id::RunId, journal::Hint};
+use sync_workflow::journal::Hint;
 
 /// Something that is going to happen.
 #[derive(Debug)]
@@ -58,8 +58,6 @@ pub(crate) enum Errand {
     Cancel(usize),
     /// Ends a program.
     Terminate(usize),
-    /// Sends a signal that nobody waits for.
-    Nudge(RunId),
 }
 
 /// Events in the order of their times.

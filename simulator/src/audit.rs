@@ -14,7 +14,6 @@ use sync_workflow::{
 
 use crate::{
     interpret::{Interpreter, Job, Outcome, SQUATTER},
-    known,
     ledger::records,
     oracle::{self, Circumstances},
     process::Link,
@@ -216,8 +215,7 @@ fn counted(world: &World, run: &Told) -> Result<(), String> {
             // Each refusal of its commit is a failed attempt.
             continue;
         } else {
-            let explained = spec.attempts() + interruptions;
-            explained + known::wasted(world, &state, run.info.run, spec, interruptions)
+            spec.attempts() + interruptions
         };
         if *times > most {
             return Err(format!(

@@ -12,16 +12,12 @@ pub(crate) enum Method {
     Reap,
     Retire,
     Commit,
-    /// A commit whose answer does not get lost.
-    SureCommit,
     WasCommitted,
     Claim,
     Owned,
     Load,
     Inbox,
     Step,
-    /// A step's commit that does not fail on its way.
-    SureStep,
     Notify,
     Look,
 }

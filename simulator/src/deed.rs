@@ -12,7 +12,7 @@ use sync_workflow::{
 };
 
 use crate::{
-    known, ledger,
+    ledger,
     mutant::Mutant,
     world::{World, at_once},
 };
@@ -50,7 +50,6 @@ pub(crate) fn retire(world: &World, node: NodeId) -> Result<()> {
 }
 
 pub(crate) fn commit(world: &World, node: NodeId, mut batch: Batch) -> Result<BatchOutcome> {
-    let suspended = known::suspensions(&batch);
     match world.mutant {
         Some(Mutant::NoFence) => return commit_unfenced(world, node, &batch),
         Some(Mutant::EarlyAcknowledgement) if is_lost(world) => return Ok(claimed_outcome(&batch)),
@@ -79,7 +78,6 @@ pub(crate) fn commit(world: &World, node: NodeId, mut batch: Batch) -> Result<Ba
     state.ledger.lost_runs += u32::try_from(lost.count()).unwrap_or(u32::MAX);
     let is_dead = state.ledger.dead.contains(&node);
     drop(state);
-    known::note(world, &suspended, &outcome);
     if is_dead {
         world.violate(|| format!("node {node} committed after it was declared dead"));
     }

@@ -151,7 +151,6 @@ pub(crate) fn run(world: &World, errand: Errand) {
             }
         }
         Errand::Terminate(program) => terminate(world, program),
-        Errand::Nudge(run) => nudge(world, run),
     }
 }
 
@@ -165,7 +164,6 @@ fn kind(errand: Errand) -> u64 {
         } => signal_value(program, name, number),
         Errand::Cancel(program) => 100 + program as u64,
         Errand::Terminate(program) => 200 + program as u64,
-        Errand::Nudge(_) => 300,
     }
 }
 
@@ -211,18 +209,6 @@ fn signal(world: &World, program: usize, name: usize, number: u32) {
             world.lock().agenda.enter(at, Event::Errand(errand));
         }
         Ok(SignalOutcome::NotOpen | SignalOutcome::Duplicate) | Err(_) => {}
-    }
-}
-
-fn nudge(world: &World, run: RunId) {
-    let signal = NewSignal {
-        to: RunSelector::Run(run),
-        id: format!("nudge {}", world.now()).into(),
-        name: "nudge".into(),
-        payload: "null".into(),
-    };
-    if let Ok(SignalOutcome::Delivered(woken)) = at_once(world.journal.signal(&signal)) {
-        announce(world, woken);
     }
 }
 

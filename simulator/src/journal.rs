@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::{
     call::Method,
-    deed, known,
+    deed,
     process::Link,
     world::{World, at_once},
 };
@@ -153,9 +153,10 @@ impl Journal for FaultyJournal {
 
     async fn commit(&self, node: NodeId, batch: &Batch) -> Result<BatchOutcome> {
         let (node, asked) = (self.known(node), batch.clone());
-        let method = known::method_of(&self.link.world, batch);
         let mut outcome = self
-            .call(method, None, move |world| deed::commit(world, node, asked))
+            .call(Method::Commit, None, move |world| {
+                deed::commit(world, node, asked)
+            })
             .await?;
         deed::check_acknowledged(&self.link.world, batch, &outcome);
         outcome
@@ -207,7 +208,6 @@ impl Journal for FaultyJournal {
         // In an order that tells nothing about the hashes of this process.
         children.sort_unstable();
         self.call(Method::Inbox, Some(run), move |world| {
-            known::remind(world, run, &children);
             at_once(world.journal.inbox(run, &children, limit))
         })
         .await
@@ -224,8 +224,7 @@ impl Journal for FaultyJournal {
     ) -> Result<()> {
         let mut commit = commit.clone();
         commit.node = self.known(commit.node);
-        let method = known::method_of_step(&self.link.world, &commit);
-        self.call(method, Some(commit.run), move |world| {
+        self.call(Method::Step, Some(commit.run), move |world| {
             deed::commit_step(world, transaction, commit)
         })
         .await

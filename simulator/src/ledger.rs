@@ -31,10 +31,6 @@ pub(crate) struct Ledger {
     pub(crate) delivered: HashMap<String, Vec<u64>>,
     /// The programs that somebody asked to cancel, or ended.
     pub(crate) started: HashSet<usize>,
-    /// The parents that were reminded of the end of a child.
-    pub(crate) reminded: HashSet<(RunId, RunId)>,
-    /// How often each run gave up its place.
-    pub(crate) suspensions: HashMap<RunId, u32>,
     /// How often a driver lost its run for another reason than the end of its node.
     pub(crate) lost_runs: u32,
     /// How many commits happened.

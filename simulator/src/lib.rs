@@ -32,7 +32,6 @@ mod deed;
 mod errand;
 mod interpret;
 mod journal;
-mod known;
 mod ledger;
 mod mutant;
 mod oracle;

@@ -56,9 +56,6 @@ struct Simulate {
     /// Replays every prefix of every journal.
     #[arg(long)]
     thorough: bool,
-    /// Counts known defects of the engine as violations.
-    #[arg(long)]
-    strict: bool,
     /// Runs each seed twice and compares the traces.
     #[arg(long)]
     twice: bool,
@@ -82,7 +79,6 @@ fn run(arguments: &Simulate) -> anyhow::Result<ExitCode> {
         mutant: arguments.mutant,
         traces: arguments.trace,
         is_thorough: arguments.thorough,
-        is_strict: arguments.strict,
     };
     let (from, seeds) = match arguments.seed {
         Some(seed) => (seed, 1),

@@ -150,37 +150,6 @@ impl Script {
         author.script
     }
 
-    /// Whether steps may be done at once in one run.
-    pub(crate) fn has_steps_side_by_side(&self) -> bool {
-        let steps = self
-            .programs
-            .iter()
-            .flat_map(|program| program.segments.iter().flatten());
-        steps.into_iter().any(|step| match step {
-            Step::Race(steps) | Step::Join(steps) => steps.iter().any(|step| self.may_step(step)),
-            Step::Act(_)
-            | Step::Transaction { .. }
-            | Step::Sleep(_)
-            | Step::Wait(_)
-            | Step::Child { .. }
-            | Step::TakenChild
-            | Step::Draw(_) => false,
-        })
-    }
-
-    fn may_step(&self, step: &Step) -> bool {
-        match step {
-            Step::Act(act) => self.acts[*act].in_transaction,
-            Step::Transaction { .. } => true,
-            Step::Race(steps) | Step::Join(steps) => steps.iter().any(|step| self.may_step(step)),
-            Step::Sleep(_)
-            | Step::Wait(_)
-            | Step::Child { .. }
-            | Step::TakenChild
-            | Step::Draw(_) => false,
-        }
-    }
-
     /// Adds a program that takes down every worker that runs it.
     pub(crate) fn add_poison(&mut self) -> usize {
         self.acts.push(Act {

@@ -39,8 +39,6 @@ pub struct Options {
     pub traces: bool,
     /// Whether every prefix of every journal is replayed, instead of some.
     pub is_thorough: bool,
-    /// Whether known defects of the engine count as violations.
-    pub is_strict: bool,
 }
 
 /// What came of a simulation.

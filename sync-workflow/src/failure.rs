@@ -148,20 +148,35 @@ impl Failure {
     }
 }
 
-/// Whether a database rolled a transaction back in favour of another: serialization failure,
-/// deadlock, or a busy file.
+/// Whether a transaction was rolled back for a reason that lies outside of it, so that its code may run
+/// again: another transaction was favoured, or the database or the way to it broke off.
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 fn is_contended(error: &(dyn Error + 'static)) -> bool {
     if let Some(crate::journal::Error::Contended(_)) = error.downcast_ref() {
         return true;
     }
-    let Some(sqlx::Error::Database(database)) = error.downcast_ref::<sqlx::Error>() else {
-        return false;
-    };
-    matches!(
-        database.code().as_deref(),
-        Some("40001" | "40P01" | "5" | "517" | "261")
-    )
+    match error.downcast_ref::<sqlx::Error>() {
+        Some(sqlx::Error::Database(database)) => {
+            is_passing(database.code().unwrap_or_default().as_ref())
+        }
+        // The connection is gone, and with it the transaction.
+        Some(sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed) => true,
+        _ => false,
+    }
+}
+
+/// Whether an error of a database has to do with its state, and not with what it was asked.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+fn is_passing(code: &str) -> bool {
+    /// Serialization failure, deadlock; a busy SQLite file, also within and between its readers; a
+    /// session or server that was shut down, or that waited too long.
+    const CODES: [&str; 9] = [
+        "40001", "40P01", "5", "517", "261", "57P01", "57P02", "57P03", "25P03",
+    ];
+    /// Connections, resources such as disk and memory, the system below the database.
+    const CLASSES: [&str; 3] = ["08", "53", "58"];
+    let is_of_class = |class: &str| code.len() == 5 && code.starts_with(class);
+    CODES.contains(&code) || CLASSES.into_iter().any(is_of_class)
 }
 
 #[cfg(not(any(feature = "postgres", feature = "sqlite")))]

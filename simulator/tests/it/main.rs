@@ -40,7 +40,7 @@ fn every_prefix_of_every_journal_replays() {
 fn deliberate_bugs_are_caught() {
     // Those that take hundreds of seeds are left to the command.
     let quickly_caught = [
-        Mutant::NoFence,
+        Mutant::NoDedupe,
         Mutant::BlindRetry,
         Mutant::EarlyAcknowledgement,
         Mutant::SignalsStay,

@@ -125,6 +125,10 @@ pub trait Journal: Send + Sync + 'static {
     ///
     /// Returns `None` when the batch holds nothing that can be read back; sending such a batch
     /// again is harmless.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Fenced`]: the node's lease row is gone. What it did not hear of, it need not know any more.
     async fn was_committed(&self, node: NodeId, batch: &Batch) -> Result<Option<bool>>;
 
     /// Takes at most `request.limit` runs that are ready: status pending, wake-up time reached by

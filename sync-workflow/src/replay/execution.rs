@@ -78,7 +78,10 @@ impl Execution {
         if self.is_over() {
             lock(&self.machine).mismatch_at_end();
         } else {
-            lock(&self.machine).resolve_interrupted(running);
+            // One at a time: the code sees each before the next is recorded, as in every replay.
+            while !self.is_over() && lock(&self.machine).resolve_interrupted(running) {
+                self.settle();
+            }
             self.settle();
         }
         self.turn()

@@ -747,31 +747,28 @@ impl Machine {
         actions
     }
 
-    /// Resolves activities that may run once and were interrupted: after a replay, one that was
-    /// about to run and left no completion may have had its effect.
-    pub(super) fn resolve_interrupted(&mut self, running: &HashSet<CommandId>) {
-        let interrupted: Vec<_> = self
-            .commands
-            .iter()
-            .filter(|(id, command)| {
-                command.creation_kind() == Some(RecordKind::ActivityAttempted)
-                    && command.started
-                    && !running.contains(id)
-                    && command.resolution.is_none()
-            })
-            .map(|(id, _)| *id)
-            .collect();
-        for id in interrupted {
-            let failure = Failure::of_kind(
-                crate::failure::FailureKind::Interrupted,
-                "the worker stopped while the activity ran; whether it had its effect is unknown",
-            );
-            self.complete(
-                id,
-                (RecordKind::ActivityCompleted, RecordKind::ActivityFailed),
-                Err(failure.into_final()),
-            );
-        }
+    /// Resolves the first activity that may run once and was interrupted: after a replay, one that
+    /// was about to run and left no completion may have had its effect. `false` if there is none.
+    pub(super) fn resolve_interrupted(&mut self, running: &HashSet<CommandId>) -> bool {
+        let interrupted = self.commands.iter().find(|(id, command)| {
+            command.creation_kind() == Some(RecordKind::ActivityAttempted)
+                && command.started
+                && !running.contains(id)
+                && command.resolution.is_none()
+        });
+        let Some(id) = interrupted.map(|(id, _)| *id) else {
+            return false;
+        };
+        let failure = Failure::of_kind(
+            crate::failure::FailureKind::Interrupted,
+            "the worker stopped while the activity ran; whether it had its effect is unknown",
+        );
+        self.complete(
+            id,
+            (RecordKind::ActivityCompleted, RecordKind::ActivityFailed),
+            Err(failure.into_final()),
+        );
+        true
     }
 
     /// The record with which a transactional step would complete an open command now.

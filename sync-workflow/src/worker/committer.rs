@@ -11,7 +11,8 @@ use super::{
 use crate::{
     id::RunId,
     journal::{
-        Batch, BatchOutcome, Error, NewRun, RunCommit, RunOutcome, StartOutcome, Transition,
+        Batch, BatchOutcome, Error, NewRun, Placement, RunCommit, RunOutcome, StartOutcome,
+        Transition,
     },
 };
 
@@ -144,8 +145,12 @@ async fn commit_works(node: &Arc<Node>, works: Vec<Work>) -> bool {
         }
     }
     match commit_for_sure(node, &batch).await {
-        Ok(outcome) => {
-            acknowledge(node, batch, waiting, outcome);
+        Ok(Heard::Outcome(outcome, acquitted)) => {
+            acknowledge(node, batch, waiting, outcome, &acquitted);
+            true
+        }
+        Ok(Heard::Nothing) => {
+            acknowledge_unheard(node, batch, waiting).await;
             true
         }
         Err(Error::Fenced) => {
@@ -158,49 +163,117 @@ async fn commit_works(node: &Arc<Node>, works: Vec<Work>) -> bool {
     }
 }
 
-/// Repeats a commit until its outcome is known.
-async fn commit_for_sure(node: &Node, batch: &Batch) -> Result<BatchOutcome, Error> {
+/// What is known of a commit that happened.
+enum Heard {
+    /// The answer, and those runs that it calls lost although their part has happened.
+    Outcome(BatchOutcome, HashSet<RunId>),
+    /// That it happened, and nothing else: the answer is lost.
+    Nothing,
+}
+
+/// Repeats a commit until it is known whether it happened.
+async fn commit_for_sure(node: &Node, batch: &Batch) -> Result<Heard, Error> {
     let mut pause = Duration::from_millis(5);
+    let mut is_in_doubt = false;
     loop {
         let error = match node.journal.commit(node.id, batch).await {
-            Ok(outcome) => return Ok(outcome),
+            Ok(outcome) if is_in_doubt => {
+                let acquitted = acquitted(node, batch, &outcome).await?;
+                return Ok(Heard::Outcome(outcome, acquitted));
+            }
+            Ok(outcome) => return Ok(Heard::Outcome(outcome, HashSet::new())),
             Err(error) => error,
         };
         if !error.is_transient() {
             return Err(error);
         }
         tracing::warn!(error = &error as &dyn std::error::Error, node = %node.id, "commit_failed");
-        if let Error::Unknown(_) = error
-            && let Some(outcome) = resolve_unknown(node, batch).await?
-        {
-            return Ok(outcome);
+        if let Error::Unknown(_) = error {
+            is_in_doubt = true;
+            if node.has_happened(batch).await? {
+                return Ok(Heard::Nothing);
+            }
         }
         node.pause(&mut pause).await?;
     }
 }
 
-/// Finds out whether a commit happened whose acknowledgement was lost.
-async fn resolve_unknown(node: &Node, batch: &Batch) -> Result<Option<BatchOutcome>, Error> {
+/// The runs of a batch that met their own records. A batch that was not there when it was looked for may
+/// land after all, just before it is sent again.
+async fn acquitted(
+    node: &Node,
+    batch: &Batch,
+    outcome: &BatchOutcome,
+) -> Result<HashSet<RunId>, Error> {
+    let mut acquitted = HashSet::new();
+    if !outcome.runs.contains(&RunOutcome::Lost) {
+        return Ok(acquitted);
+    }
+    let owned = owned(node).await?;
+    for (commit, came_of_it) in batch.runs.iter().zip(&outcome.runs) {
+        // A run that goes on is still this node's, if it is its own record that is there.
+        let may_be_ours =
+            owned.contains(&commit.run) || !matches!(commit.transition, Transition::Continue);
+        if *came_of_it != RunOutcome::Lost || commit.records.is_empty() || !may_be_ours {
+            continue;
+        }
+        let alone = Batch {
+            runs: vec![commit.clone()],
+            ..Batch::default()
+        };
+        if node.has_happened(&alone).await? {
+            acquitted.insert(commit.run);
+        }
+    }
+    Ok(acquitted)
+}
+
+/// The runs that name this node.
+async fn owned(node: &Node) -> Result<HashSet<RunId>, Error> {
     let mut pause = Duration::from_millis(5);
     loop {
-        match node.journal.was_committed(node.id, batch).await {
-            Ok(Some(true)) => return Ok(Some(assumed_outcome(batch))),
-            Ok(Some(false) | None) => return Ok(None),
+        match node.journal.owned(node.id).await {
+            Ok(owned) => return Ok(owned.into_iter().map(|run| run.run).collect()),
             Err(error) if error.is_transient() => node.pause(&mut pause).await?,
             Err(error) => return Err(error),
         }
     }
 }
 
-/// The outcome of a batch that is known to have happened, but whose answer was lost. What the
-/// answer would have told is looked up again: suspended runs look at their inbox, starts and
-/// children ask for the run they got.
-fn assumed_outcome(batch: &Batch) -> BatchOutcome {
-    BatchOutcome {
-        runs: vec![RunOutcome::Committed; batch.runs.len()],
-        starts: vec![StartOutcome::Started; batch.starts.len()],
-        ..BatchOutcome::default()
+/// Tells everybody of a batch that is known to have happened, but whose answer was lost. What the
+/// answer would have told is asked for: nothing that it may have refused is driven on a guess.
+async fn acknowledge_unheard(node: &Arc<Node>, batch: Batch, waiting: Waiting) {
+    for (commit, reply) in batch.runs.into_iter().zip(waiting.runs) {
+        tell_unheard(node, &commit, &reply);
     }
+    for (run, reply) in batch.starts.into_iter().zip(waiting.starts) {
+        node.unplace(&run);
+        // It asks for the run that there is, and starts none if this one exists.
+        let again = NewRun {
+            placement: Placement::Anywhere,
+            ..run
+        };
+        let _gone = reply.send(node.journal.start(&again).await);
+    }
+    node.look_at_owned();
+}
+
+/// Tells a run that its commit happened, and that the rest must be looked up. A run that did not fall
+/// asleep has no driver then: the look at what this node owns finds it.
+fn tell_unheard(node: &Node, commit: &RunCommit, reply: &Mailbox) {
+    let next = match &commit.transition {
+        Transition::Close(close) => close.next.as_ref(),
+        _ => None,
+    };
+    for started in commit.children.iter().chain(next) {
+        node.unplace(started);
+    }
+    reply.send(Message::Committed {
+        outcome: RunOutcome::Committed,
+        rejected: Vec::new(),
+    });
+    // Children that were rejected are found missing.
+    reply.send(Message::Arrived);
 }
 
 /// A batch that is refused for good is taken apart, so that only the guilty run suffers.
@@ -260,10 +333,23 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Tells everybody what came of a batch.
-fn acknowledge(node: &Arc<Node>, batch: Batch, waiting: Waiting, outcome: BatchOutcome) {
+fn acknowledge(
+    node: &Arc<Node>,
+    batch: Batch,
+    waiting: Waiting,
+    outcome: BatchOutcome,
+    acquitted: &HashSet<RunId>,
+) {
+    if !acquitted.is_empty() {
+        node.look_at_owned();
+    }
     let mut rejected: HashSet<RunId> = outcome.rejected_children.iter().copied().collect();
     let replies = batch.runs.into_iter().zip(waiting.runs).zip(outcome.runs);
     for ((commit, reply), came_of_it) in replies {
+        if acquitted.contains(&commit.run) {
+            tell_unheard(node, &commit, &reply);
+            continue;
+        }
         let mut refused = Vec::new();
         for child in commit.children {
             if rejected.remove(&child.run) {

@@ -38,7 +38,7 @@ pub(crate) async fn run(node: Arc<Node>) {
                 continue;
             }
         };
-        if looked.elapsed() >= node.settings.poll_interval {
+        if node.takes_look_at_owned() || looked.elapsed() >= node.settings.poll_interval {
             looked = Instant::now();
             look_at_owned(&node).await;
         }
@@ -111,6 +111,8 @@ async fn wait(node: &Node, until: Option<Duration>) {
 /// Compares the runs that name this node with those in memory: a lost answer may have left some
 /// without a driver, a lost hint may have left news unread.
 async fn look_at_owned(node: &Arc<Node>) {
+    // What leaves while the question is under way may be in the answer, and is not this node's any more.
+    let were_resident = node.residents();
     let owned = match node.journal.owned(node.id).await {
         Ok(owned) => owned,
         Err(error) => {
@@ -121,7 +123,7 @@ async fn look_at_owned(node: &Arc<Node>) {
     for run in owned {
         if node.is_resident(run.run) {
             node.tell(run.run, Message::ArrivedUpTo(run.inbox));
-        } else if !node.has_place_kept(run.run) {
+        } else if !node.has_place_kept(run.run) && !were_resident.contains(&run.run) {
             node.adopt(run);
         }
     }

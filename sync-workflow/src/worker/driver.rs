@@ -76,6 +76,8 @@ enum TimerKind {
 struct InFlight {
     last: Option<Position>,
     leaves: Leaves,
+    /// The activities whose failed attempts it stores.
+    attempts: Vec<CommandId>,
 }
 
 /// Whether the driver is done once the commit under way is durable.
@@ -296,7 +298,8 @@ impl Driver {
     async fn drive(&mut self, messages: &mut mpsc::UnboundedReceiver<Message>) {
         let mut gathered = Vec::with_capacity(16);
         loop {
-            if gathered.is_empty() && self.finished.is_empty() {
+            let has_work = !self.finished.is_empty() || self.overlooks_news();
+            if gathered.is_empty() && !has_work {
                 let wait = self.wait_time();
                 tokio::select! {
                     biased;
@@ -314,9 +317,20 @@ impl Driver {
             if let Flow::Stop = self.take_finished().await {
                 return;
             }
+            if self.overlooks_news()
+                && let Flow::Stop = self.read_inbox().await
+            {
+                return;
+            }
             self.suspend_if_idle();
             self.flush().await;
+            self.commit_next_step();
         }
+    }
+
+    /// Whether the inbox must be read again for what counts as seen.
+    const fn overlooks_news(&self) -> bool {
+        self.inbox.is_overlooked() && self.ending.is_none()
     }
 
     async fn take_finished(&mut self) -> Flow {
@@ -492,6 +506,7 @@ impl Driver {
             }
             Action::AwaitChild { child } => {
                 self.awaited_children.entry(child).or_insert(child);
+                self.inbox.child_awaited();
             }
             Action::Abandon { command } => {
                 self.timers.retain(|(_, timer, _)| *timer != command);
@@ -502,6 +517,9 @@ impl Driver {
     }
 
     fn fire_timers(&mut self) {
+        if self.is_leaving() {
+            return;
+        }
         let now = self.node.clock.now();
         while let Some((due, command, kind)) = self.timers.first().copied() {
             if due > now || self.ending.is_some() {
@@ -510,13 +528,27 @@ impl Driver {
             self.timers.remove(&(due, command, kind));
             match kind {
                 TimerKind::Durable => self.happened(Event::TimerFired { command }),
-                TimerKind::Retry => self.retry_activity(command),
+                TimerKind::Retry if self.is_failure_durable(command) => {
+                    self.retry_activity(command);
+                }
+                TimerKind::Retry => self.activities.wait_for_commit(command),
             }
         }
     }
 
+    /// Whether the commit under way gives the run up: nothing begins any more, unless something
+    /// arrived and the run stays awake.
+    fn is_leaving(&self) -> bool {
+        self.in_flight
+            .as_ref()
+            .is_some_and(|commit| commit.leaves != Leaves::Stays)
+    }
+
     /// How long the driver may sleep, if nothing arrives.
     fn wait_time(&self) -> Option<Duration> {
+        if self.is_leaving() {
+            return None;
+        }
         let timer = self
             .timers
             .first()
@@ -583,6 +615,11 @@ impl Driver {
         self.in_flight = Some(InFlight {
             last: commit.records.last().map(|record| record.position),
             leaves,
+            attempts: commit
+                .attempts
+                .iter()
+                .map(|attempt| attempt.command)
+                .collect(),
         });
         let work = Work::Run {
             commit,
@@ -613,6 +650,7 @@ impl Driver {
             }
             (_, Leaves::Stays) => {}
         }
+        self.retry_after_commit();
         self.perform_ungated();
         for child in rejected {
             self.awaited_children.remove(&child);

@@ -1,7 +1,7 @@
 //! The node: one incarnation of a worker, from its enlisting to its end.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     id::{NodeId, RunId},
-    journal::{ClaimedRun, Error, Hint, Journal, NewRun, Placement, WokenRun},
+    journal::{Batch, ClaimedRun, Error, Hint, Journal, NewRun, Placement, WokenRun},
 };
 
 /// What the tasks of a node share.
@@ -50,6 +50,8 @@ pub(crate) struct Node {
     is_draining: AtomicBool,
     /// The dispatcher found no room: whoever leaves wakes it.
     is_crowded: AtomicBool,
+    /// The dispatcher is to compare the runs that name this node with those in memory.
+    looks_at_owned: AtomicBool,
 }
 
 /// A run in memory.
@@ -91,6 +93,7 @@ impl Node {
             is_fenced: watch::channel(false).0,
             is_draining: AtomicBool::new(false),
             is_crowded: AtomicBool::new(false),
+            looks_at_owned: AtomicBool::new(false),
         })
     }
 
@@ -161,6 +164,17 @@ impl Node {
         room
     }
 
+    /// Has the dispatcher compare, soon, the runs that name this node with those in memory.
+    pub(crate) fn look_at_owned(&self) {
+        self.looks_at_owned.store(true, Ordering::SeqCst);
+        self.dispatch.notify_one();
+    }
+
+    /// Whether somebody asked for that since the last time.
+    pub(crate) fn takes_look_at_owned(&self) -> bool {
+        self.looks_at_owned.swap(false, Ordering::SeqCst)
+    }
+
     /// Drives a run that this node claimed.
     pub(crate) fn adopt(self: &Arc<Self>, claimed: ClaimedRun) {
         // The dispatcher claims no more than there is room for; a run that found no room is
@@ -224,6 +238,11 @@ impl Node {
     /// Something arrived for a run that this node holds.
     pub(crate) fn tell_arrived(&self, run: RunId) {
         self.tell(run, Message::Arrived);
+    }
+
+    /// The runs that are in memory.
+    pub(crate) fn residents(&self) -> HashSet<RunId> {
+        lock(&self.residents).keys().copied().collect()
     }
 
     pub(crate) fn is_resident(&self, run: RunId) -> bool {
@@ -299,6 +318,18 @@ impl Node {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.is_draining.load(Ordering::SeqCst)
+    }
+
+    /// Finds out whether a commit happened whose acknowledgement was lost, once it has ended.
+    pub(crate) async fn has_happened(&self, batch: &Batch) -> Result<bool, Error> {
+        let mut pause = Duration::from_millis(5);
+        loop {
+            match self.journal.was_committed(self.id, batch).await {
+                Ok(happened) => return Ok(happened == Some(true)),
+                Err(error) if error.is_transient() => self.pause(&mut pause).await?,
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Waits before an operation is repeated, longer each time.

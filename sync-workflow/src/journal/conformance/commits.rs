@@ -295,6 +295,12 @@ pub async fn a_batch_in_doubt_is_told_by_its_records(journal: Arc<dyn Journal>) 
         starts: Vec::new(),
     };
     assert_eq!(world.was_committed(world.node, &nothing).await?, None);
+    // Its runs may have gone on elsewhere since, with records that look the same.
+    world.retire(world.node).await?;
+    assert!(matches!(
+        world.was_committed(world.node, &batch).await,
+        Err(Error::Fenced)
+    ));
     Ok(())
 }
 

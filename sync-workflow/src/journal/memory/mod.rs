@@ -130,7 +130,10 @@ impl Journal for MemoryJournal {
     }
 
     async fn was_committed(&self, node: NodeId, batch: &Batch) -> Result<Option<bool>> {
-        Ok(self.lock().was_committed(node, batch))
+        let state = self.lock();
+        // The runs of a dead node may have gone on elsewhere, with records that look the same.
+        state.check_lease(node)?;
+        Ok(state.was_committed(node, batch))
     }
 
     async fn claim(&self, node: NodeId, request: &ClaimRequest) -> Result<Claim> {

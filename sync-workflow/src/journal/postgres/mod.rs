@@ -80,7 +80,10 @@ pub use options::Builder;
 pub struct PostgresJournal {
     session: Session,
     listen: Option<PgConnectOptions>,
+    /// For the engine's own statements, none of which holds a connection for longer than itself.
     shared: Shared,
+    /// For transactions that code holds open: theirs alone, so that they keep no statement waiting.
+    steps: Shared,
     commits: Lane,
     leases: Lane,
     notifications: Lane,
@@ -114,14 +117,20 @@ impl PostgresJournal {
         let options = PgConnectOptions::clone(&pool.connect_options());
         let session = Session::new(options, Builder::DEADLINE, Pooling::None);
         migrate::migrate(&session).await?;
-        let shared = session.share(pool);
-        Ok(Self::assemble(session, None, shared))
+        let (shared, steps) = (session.pool(Builder::STATEMENTS), session.share(pool));
+        Ok(Self::assemble(session, None, shared, steps))
     }
 
-    /// The pool of shared connections, on which `start_in` and `signal_in` can be called in a
+    /// The pool of connections for transactions that code holds open, on which `start_in` and `signal_in` can be called in a
     /// transaction of the caller's.
     #[must_use]
     pub const fn pool(&self) -> &PgPool {
+        self.steps.pool()
+    }
+
+    /// The pool of the engine's own statements, to watch it.
+    #[must_use]
+    pub const fn statement_pool(&self) -> &PgPool {
         self.shared.pool()
     }
 
@@ -131,16 +140,23 @@ impl PostgresJournal {
         max_connections: u32,
     ) -> Result<Self> {
         migrate::migrate(&session).await?;
-        let shared = session.pool(max_connections);
-        Ok(Self::assemble(session, listen, shared))
+        let shared = session.pool(Builder::STATEMENTS.min(max_connections));
+        let steps = session.pool(max_connections);
+        Ok(Self::assemble(session, listen, shared, steps))
     }
 
-    fn assemble(session: Session, listen: Option<PgConnectOptions>, shared: Shared) -> Self {
+    fn assemble(
+        session: Session,
+        listen: Option<PgConnectOptions>,
+        shared: Shared,
+        steps: Shared,
+    ) -> Self {
         let deadline = session.deadline();
         let hears = session.opening().hears();
         let listen = listen.or_else(|| hears.then(|| session.options().clone()));
         Self {
             shared,
+            steps,
             commits: Lane::new(session.clone()),
             leases: Lane::new(session.clone()),
             notifications: Lane::new(session.clone()),
@@ -161,8 +177,8 @@ impl fmt::Debug for PostgresJournal {
 #[async_trait]
 impl Journal for PostgresJournal {
     async fn separate(&self) -> Result<Option<Arc<dyn Journal>>> {
-        let shared = self.session.pool(1);
-        let separate = Self::assemble(self.session.clone(), self.listen.clone(), shared);
+        let (shared, steps) = (self.session.pool(1), self.session.pool(1));
+        let separate = Self::assemble(self.session.clone(), self.listen.clone(), shared, steps);
         separate.leases.warm().await?;
         Ok(Some(Arc::new(separate)))
     }
@@ -209,7 +225,7 @@ impl Journal for PostgresJournal {
     }
 
     async fn begin(&self) -> Result<OpenTransaction> {
-        step::begin(&self.shared)
+        step::begin(&self.steps)
             .await
             .map(OpenTransaction::Postgres)
     }
@@ -222,7 +238,7 @@ impl Journal for PostgresJournal {
         check_record(&commit.record)?;
         match transaction {
             OpenTransaction::Postgres(transaction) => {
-                step::commit(&self.shared, transaction, commit).await
+                step::commit(&self.steps, transaction, commit).await
             }
             other => Err(foreign(&other)),
         }

@@ -30,6 +30,8 @@ pub struct Builder {
 }
 
 impl Builder {
+    /// The connections that the engine's own statements share.
+    pub(super) const STATEMENTS: u32 = 4;
     pub(super) const DEADLINE: Duration = Duration::from_secs(15);
 
     pub(super) fn new(url: &str) -> Self {

@@ -208,6 +208,8 @@ pub(super) async fn was_committed(
     node: NodeId,
     batch: &Batch,
 ) -> Result<Option<bool>> {
+    // The runs of a dead node may have gone on elsewhere, with records that look the same.
+    lease::check(connection, node).await?;
     let mut found = None;
     for commit in &batch.runs {
         let Some(first) = commit.records.first() else {

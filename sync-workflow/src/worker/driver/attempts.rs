@@ -24,6 +24,8 @@ pub(super) struct Activities {
     open: HashMap<CommandId, OpenActivity>,
     /// What the journal kept of activities that the code has not asked for again yet.
     remembered: HashMap<CommandId, Attempt>,
+    /// Activities whose next attempt is due, and whose last failure is not durable yet.
+    due: Vec<CommandId>,
 }
 
 /// An activity that was asked for and has not ended.
@@ -79,6 +81,19 @@ impl Activities {
         self.open.values().any(OpenActivity::is_running)
     }
 
+    /// Lets the next attempt of an activity wait until its last failure is durable: a crash would
+    /// forget both.
+    pub(super) fn wait_for_commit(&mut self, command: CommandId) {
+        self.due.push(command);
+    }
+
+    /// Forgets an attempt of which nothing remains: the activity begins anew when it is asked for.
+    pub(super) fn forget(&mut self, command: CommandId) {
+        if let Some(open) = self.open.remove(&command).filter(|open| open.is_stored) {
+            self.remembered.insert(command, open.state);
+        }
+    }
+
     /// Tells every attempt to stop, and ends it.
     pub(super) fn cancel_all(&mut self) {
         for (_, open) in self.open.drain() {
@@ -127,9 +142,33 @@ impl Driver {
         }
     }
 
+    /// Whether the journal knows of the last failure of an activity.
+    pub(super) fn is_failure_durable(&self, command: CommandId) -> bool {
+        let is_under_way = self
+            .in_flight
+            .as_ref()
+            .is_some_and(|commit| commit.attempts.contains(&command));
+        let waits = |attempt: &Attempt| attempt.command == command;
+        !is_under_way && !self.outbox.attempts.iter().any(waits)
+    }
+
+    /// Starts the attempts that were due before their last failure was durable.
+    pub(super) fn retry_after_commit(&mut self) {
+        for command in std::mem::take(&mut self.activities.due) {
+            if self.is_failure_durable(command) {
+                self.retry_activity(command);
+            } else {
+                self.activities.due.push(command);
+            }
+        }
+    }
+
     /// Starts the next attempt. Where the run has nothing else to do, the attempt begins here.
     pub(super) fn retry_activity(&mut self, command: CommandId) {
-        if self.is_draining {
+        // What the journal says to have been attempted is attempted: it cannot be tried again.
+        let open = self.activities.open.get(&command);
+        let may_wait = open.is_none_or(|open| !open.options.at_most_once);
+        if self.is_draining && may_wait {
             return;
         }
         let here = self.gated.is_empty()

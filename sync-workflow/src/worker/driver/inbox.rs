@@ -6,7 +6,7 @@ use super::{Driver, Flow};
 use crate::{
     failure::{Failure, FailureKind},
     journal::{Closed, Inbox},
-    replay::Event,
+    replay::{Action, Event},
     status::RunStatus,
     worker::settings::Settings,
 };
@@ -18,6 +18,10 @@ const SIGNALS: u32 = 100;
 pub(super) struct Seen {
     count: i64,
     has_more: bool,
+    /// It was read while a child was about to be awaited: the child's end may count as seen.
+    is_ahead_of_children: bool,
+    /// It must be read again: something that counts as seen may not have been asked for.
+    is_overlooked: bool,
     idle_since: Instant,
     in_a_hurry: bool,
 }
@@ -27,6 +31,8 @@ impl Seen {
         Self {
             count,
             has_more: false,
+            is_ahead_of_children: false,
+            is_overlooked: false,
             idle_since: Instant::now(),
             in_a_hurry: false,
         }
@@ -39,6 +45,20 @@ impl Seen {
     /// Whether the last reading left signals behind.
     pub(super) const fn has_more(&self) -> bool {
         self.has_more
+    }
+
+    pub(super) const fn is_overlooked(&self) -> bool {
+        self.is_overlooked
+    }
+
+    /// What was read is gone with the code that was to receive it.
+    pub(super) const fn overlook(&mut self) {
+        self.is_overlooked = true;
+    }
+
+    /// One more child is awaited from now on.
+    pub(super) const fn child_awaited(&mut self) {
+        self.is_overlooked |= self.is_ahead_of_children;
     }
 
     /// The run did something.
@@ -69,6 +89,11 @@ impl Driver {
     /// Reads the inbox and tells the execution what is new.
     pub(super) async fn read_inbox(&mut self) -> Flow {
         let mut pause = Duration::from_millis(10);
+        self.inbox.is_overlooked = false;
+        self.inbox.is_ahead_of_children = self
+            .gated
+            .iter()
+            .any(|(_, action)| matches!(action, Action::AwaitChild { .. }));
         loop {
             let children: Vec<_> = self.awaited_children.keys().copied().collect();
             match self

@@ -18,11 +18,11 @@ use super::{Driver, Flow, TimerKind, too_large};
 use crate::{
     context::{BoxedBody, Tx},
     failure::Failure,
-    id::CommandId,
-    journal::{self, Journal, MAX_PAYLOAD_BYTES, OpenTransaction, TransactionCommit},
+    id::{CommandId, RunId},
+    journal::{self, Batch, Journal, MAX_PAYLOAD_BYTES, OpenTransaction, TransactionCommit},
     record::{Record, RecordKind},
     replay::{Action, Event, TransactionBody},
-    worker::mailbox::Message,
+    worker::{mailbox::Message, node::Node},
 };
 
 /// How often a step that stands in another transaction's way is tried before it fails.
@@ -201,6 +201,13 @@ impl Driver {
     ) -> Flow {
         self.steps.committing = false;
         let command = record.command;
+        let result = match result {
+            Err(doubt @ journal::Error::Unknown(_)) => {
+                let node = Arc::clone(&self.node);
+                settle(&node, self.claimed.run, &record, doubt).await
+            }
+            known => known,
+        };
         match result {
             Ok(()) => {
                 self.durable = record.position.next();
@@ -213,8 +220,13 @@ impl Driver {
                 Flow::Continue
             }
             Err(journal::Error::Fenced | journal::Error::RunLost { .. }) => Flow::Stop,
-            // Whether it happened is in the journal, and nowhere else.
-            Err(journal::Error::Unknown(_)) => self.rewind().await,
+            // It did not happen.
+            Err(journal::Error::Unknown(_)) => {
+                if record.kind == RecordKind::ActivityCompleted {
+                    self.activities.forget(command);
+                }
+                self.rewind().await
+            }
             Err(error) if record.kind == RecordKind::ActivityCompleted => {
                 self.replay_deferred();
                 self.attempt_failed(command, Failure::from_error(&error));
@@ -270,6 +282,8 @@ impl Driver {
                     _ => true,
                 });
                 self.replay_deferred();
+                // Signals that were read and not received went with the code.
+                self.inbox.overlook();
                 Flow::Continue
             }
             Err(flow) => flow,
@@ -289,6 +303,25 @@ impl Driver {
         for event in std::mem::take(&mut self.steps.deferred) {
             self.happened(event);
         }
+    }
+}
+
+/// Waits until a commit in doubt has ended, and looks whether it happened; the error is that it did not.
+async fn settle(
+    node: &Node,
+    run: RunId,
+    record: &Record,
+    doubt: journal::Error,
+) -> journal::Result<()> {
+    let mut commit = super::empty_commit(run);
+    commit.records.push(record.clone());
+    let batch = Batch {
+        runs: vec![commit],
+        ..Batch::default()
+    };
+    match node.has_happened(&batch).await? {
+        true => Ok(()),
+        false => Err(doubt),
     }
 }
 

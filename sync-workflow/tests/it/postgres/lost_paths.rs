@@ -51,11 +51,13 @@ impl Distant {
             .unwrap()
     }
 
-    /// Waits until all shared connections but `held` lie in their pool: a release takes a round trip.
+    /// Waits until all connections but `held`, which transactions hold, lie in their pools: a release
+    /// takes a round trip.
     async fn until_idle(&self, journal: &PostgresJournal, held: usize) {
-        let pool = journal.pool();
+        let (steps, statements) = (journal.pool(), journal.statement_pool());
         eventually("the connections are given back", || async {
-            pool.num_idle() > 0 && pool.num_idle() + held == pool.size() as usize
+            steps.num_idle() + held == steps.size() as usize
+                && statements.num_idle() == statements.size() as usize
         })
         .await;
     }
@@ -93,11 +95,12 @@ async fn an_operation_without_an_answer_ends_with_its_deadline_and_its_connectio
     let (node, run) = (distant.bench.node, distant.bench.born("a").await);
     let journal = distant.journal(4).await;
     let append = |position| batch(vec![goes_on(run, vec![record(position)])]);
-    // Everything has a connection that was good a moment ago.
+    // Each operation below has a connection that was good a moment ago, and there are no others.
     journal.commit(node, &append(1)).await.unwrap();
     journal.renew(node, LEASE).await.unwrap();
     let open = journal.begin().await.unwrap();
-    let warm = futures::future::join_all((0..3).map(|_| journal.owned(node))).await;
+    drop(journal.begin().await.unwrap());
+    let warm = futures::future::join_all((0..2).map(|_| journal.owned(node))).await;
     assert!(warm.iter().all(Result::is_ok));
     distant.until_idle(&journal, 1).await;
     distant.proxy.becomes(Path::Gone);
@@ -148,9 +151,13 @@ async fn an_operation_without_an_answer_ends_with_its_deadline_and_its_connectio
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transaction_whose_begin_came_too_late_holds_no_later_write() {
     let distant = Distant::new().await;
+    distant
+        .bench
+        .database
+        .psql("CREATE TABLE later (n integer)")
+        .unwrap();
     let journal = distant.journal(1).await;
-    let node = distant.bench.node;
-    journal.owned(node).await.unwrap();
+    drop(journal.begin().await.unwrap());
     distant.until_idle(&journal, 0).await;
     // The BEGIN is on its way when its caller gives up, and arrives later.
     distant.proxy.becomes(Path::Slow);
@@ -158,13 +165,16 @@ async fn a_transaction_whose_begin_came_too_late_holds_no_later_write() {
     assert!(matches!(late, Err(Error::Unavailable(_))), "{late:?}");
     distant.proxy.becomes(Path::Open);
     for number in 0..4 {
-        let new = anywhere(&format!("after {number}"));
-        journal.start(&new).await.unwrap();
-        let selector = RunSelector::Run(new.run);
-        let seen = distant.bench.journal.describe(&selector);
-        assert!(
-            seen.await.unwrap().is_some(),
-            "the start was acknowledged and is not there"
+        let insert = sqlx::query("INSERT INTO later VALUES ($1)").bind(number);
+        insert.execute(journal.pool()).await.unwrap();
+        let seen = distant
+            .bench
+            .database
+            .psql(&format!("SELECT count(*) FROM later WHERE n = {number}"));
+        assert_eq!(
+            seen.unwrap().trim(),
+            "1",
+            "the insert was acknowledged and is not there"
         );
     }
 }

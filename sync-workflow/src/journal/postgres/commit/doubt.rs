@@ -7,7 +7,7 @@ use super::sql;
 use crate::{
     id::{NodeId, RunId},
     journal::{
-        Batch, Result,
+        Batch, Error, Result,
         postgres::{connection::Shared, failure::Effect},
     },
     record::Record,
@@ -33,7 +33,10 @@ pub(in crate::journal::postgres) async fn was_committed(
     }
     // The statement in doubt holds this row FOR KEY SHARE until it has ended.
     let settle = query_as::<_, (Uuid,)>(sql::SETTLE).bind(node.as_uuid());
-    shared.rows(Effect::None, settle).await?;
+    if shared.rows(Effect::None, settle).await?.is_empty() {
+        // Its runs may have gone on elsewhere, with records that look the same.
+        return Err(Error::Fenced);
+    }
     let committed = holds_record(shared, &firsts).await? || exists(shared, &starts).await?;
     Ok(Some(committed))
 }
