@@ -11,12 +11,16 @@ use crate::{
     worker::settings::Settings,
 };
 
-/// How many signals are read at once.
+/// How many signals are read at first.
 const SIGNALS: u32 = 100;
+/// How many are read at most, where so many lie before one that somebody waits for.
+const MOST_SIGNALS: u32 = 12_800;
 
 /// What the run has taken into account of its inbox, and how long it has been idle.
 pub(super) struct Seen {
     count: i64,
+    /// How many signals are read at once.
+    depth: u32,
     has_more: bool,
     /// It was read while a child was about to be awaited: the child's end may count as seen.
     is_ahead_of_children: bool,
@@ -30,6 +34,7 @@ impl Seen {
     pub(super) fn at(count: i64) -> Self {
         Self {
             count,
+            depth: SIGNALS,
             has_more: false,
             is_ahead_of_children: false,
             is_overlooked: false,
@@ -59,6 +64,16 @@ impl Seen {
     /// One more child is awaited from now on.
     pub(super) const fn child_awaited(&mut self) {
         self.is_overlooked |= self.is_ahead_of_children;
+    }
+
+    /// Reads deeper, if the last reading left signals behind: those in front may be of names that nobody
+    /// waits for yet.
+    fn deepens(&mut self) -> bool {
+        let deepens = self.has_more && self.depth < MOST_SIGNALS;
+        if deepens {
+            self.depth *= 2;
+        }
+        deepens
     }
 
     /// The run did something.
@@ -99,11 +114,12 @@ impl Driver {
             match self
                 .node
                 .journal
-                .inbox(self.claimed.run, &children, SIGNALS)
+                .inbox(self.claimed.run, &children, self.inbox.depth)
                 .await
             {
                 Ok(inbox) => {
-                    if !self.take_inbox(inbox) {
+                    let has_moved = self.take_inbox(inbox);
+                    if !self.inbox.deepens() && !has_moved {
                         return Flow::Continue;
                     }
                 }
@@ -123,7 +139,7 @@ impl Driver {
     /// `true` when a child has gone on in another run, which must be asked for in its turn.
     fn take_inbox(&mut self, inbox: Inbox) -> bool {
         self.inbox.count = inbox.count;
-        self.inbox.has_more = inbox.signals.len() >= SIGNALS as usize;
+        self.inbox.has_more = inbox.signals.len() >= self.inbox.depth as usize;
         self.inbox.touch();
         if inbox.cancel_requested {
             self.happened(Event::CancelRequested);

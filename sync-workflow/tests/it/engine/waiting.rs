@@ -10,6 +10,7 @@ on_every_journal![
     a_sleep_ends_after_eviction,
     signals_are_received_in_the_order_in_which_they_were_sent,
     a_signal_sent_twice_with_one_id_is_received_once,
+    a_signal_is_received_behind_many_that_nobody_waits_for,
     the_same_time_and_random_values_are_seen_by_every_replay,
 ];
 
@@ -63,6 +64,21 @@ async fn a_signal_sent_twice_with_one_id_is_received_once(storage: Storage) {
         .await
         .unwrap();
     assert_eq!(handle.result().await.unwrap(), [1, 2]);
+    worker.shutdown().await;
+}
+
+async fn wants_one(ctx: Context, (): ()) -> Result<u32, Failure> {
+    Ok(ctx.wait::<u32>("wanted").await?)
+}
+
+async fn a_signal_is_received_behind_many_that_nobody_waits_for(storage: Storage) {
+    let worker = storage.start(quick().workflow(wants_one)).await;
+    let handle = worker.client().start(wants_one, "a", ()).await.unwrap();
+    for number in 0..150_u32 {
+        handle.signal("unwanted", &number).await.unwrap();
+    }
+    handle.signal("wanted", &7).await.unwrap();
+    assert_eq!(handle.result().await.unwrap(), 7);
     worker.shutdown().await;
 }
 
