@@ -4,13 +4,15 @@
 //! commit of a run is under way at a time; what the run produces meanwhile gathers in `outbox`.
 
 mod attempts;
+mod births;
 mod inbox;
+mod leaving;
+mod load;
 mod steps;
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     sync::Arc,
-    task::Waker,
     time::Duration,
 };
 
@@ -20,19 +22,14 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use self::{attempts::Activities, steps::Steps};
 use super::{
     committer::Work,
-    mailbox::{Alarm, Mailbox, Message},
+    mailbox::{Mailbox, Message},
     node::Node,
 };
 use crate::{
-    context::Context,
     failure::Failure,
     id::{CommandId, Position, RunId},
-    journal::{
-        Attempt, ClaimedRun, Close, Closed, MAX_HISTORY_RECORDS, NewRun, ParentCloses, ParentLink,
-        RunCommit, RunOutcome, Transition, WakeAt,
-    },
-    record::{Record, RecordKind},
-    replay::{Action, ChildStart, Continuation, Event, Execution, Fault, Machine, Progress, Turn},
+    journal::{ClaimedRun, Closed, MAX_HISTORY_RECORDS, NewRun, RunCommit, RunOutcome, Transition},
+    replay::{Action, Event, Execution, Fault, Progress, Turn},
     status::RunStatus,
 };
 
@@ -153,146 +150,6 @@ impl Driver {
         // Its place is free before the dispatcher hears of it.
         drop(self);
         node.depart(run);
-    }
-
-    async fn begin(&mut self, origin: Origin) -> Flow {
-        if self.claimed.attempts > self.node.settings.max_claims {
-            let reason = format!(
-                "{} claims in a row ended with the worker gone and no progress made",
-                self.claimed.attempts - 1
-            );
-            self.park(reason);
-            self.flush().await;
-            return Flow::Continue;
-        }
-        let (records, attempts) = match origin {
-            Origin::Born(run) => (vec![started_record(&run)], Vec::new()),
-            Origin::Claimed => match self.load().await {
-                Ok(history) => history,
-                Err(Flow::Stop) => return Flow::Stop,
-                Err(Flow::Continue) => {
-                    self.flush().await;
-                    return Flow::Continue;
-                }
-            },
-        };
-        self.replay(records, attempts);
-        self.perform_ungated();
-        // A run that continues another may have been sent signals while that one closed.
-        let is_continuation = self.claimed.chain != self.claimed.run;
-        let needs_inbox =
-            self.claimed.inbox > 0 || is_continuation || !self.awaited_children.is_empty();
-        if needs_inbox
-            && self.ending.is_none()
-            && let Flow::Stop = self.read_inbox().await
-        {
-            return Flow::Stop;
-        }
-        self.perform_ungated();
-        self.flush().await;
-        Flow::Continue
-    }
-
-    /// Loads the whole journal of the run, in pages.
-    async fn load(&mut self) -> Result<(Vec<Record>, Vec<Attempt>), Flow> {
-        const PAGE: u32 = 5_000;
-        let mut records: Vec<Record> = Vec::new();
-        let mut attempts = Vec::new();
-        let mut pause = Duration::from_millis(10);
-        loop {
-            let from = Position(u32::try_from(records.len()).unwrap_or(u32::MAX));
-            match self.node.journal.load(self.claimed.run, from, PAGE).await {
-                Ok(mut page) => {
-                    let is_last = page.records.len() < PAGE as usize;
-                    records.append(&mut page.records);
-                    attempts.append(&mut page.attempts);
-                    if is_last {
-                        return self.checked(records).map(|records| (records, attempts));
-                    }
-                }
-                Err(error) if error.is_transient() => {
-                    if self.node.pause(&mut pause).await.is_err() {
-                        return Err(Flow::Stop);
-                    }
-                }
-                Err(error) => {
-                    self.park(
-                        Fault::Damaged {
-                            detail: error.to_string(),
-                        }
-                        .to_string(),
-                    );
-                    return Err(Flow::Continue);
-                }
-            }
-        }
-    }
-
-    /// Checks a loaded journal before any of it has an effect.
-    fn checked(&mut self, records: Vec<Record>) -> Result<Vec<Record>, Flow> {
-        if records.is_empty() {
-            // A run that was never started: a rejected start whose answer was lost.
-            return Err(Flow::Stop);
-        }
-        let gap = records
-            .iter()
-            .enumerate()
-            .find(|(index, record)| record.position.0 as usize != *index);
-        let fault = match (gap, &records[0]) {
-            (Some((index, _)), _) => Some(Fault::Damaged {
-                detail: format!("record {index} is missing"),
-            }),
-            (None, first) if first.kind != RecordKind::Started => Some(Fault::Damaged {
-                detail: "it does not begin with a start".into(),
-            }),
-            (None, _) if records.iter().any(|record| record.kind.is_final()) => {
-                Some(Fault::Damaged {
-                    detail: "an open run has a final record".into(),
-                })
-            }
-            (None, _) => None,
-        };
-        match fault {
-            None => Ok(records),
-            Some(fault) => {
-                self.park(fault.to_string());
-                Err(Flow::Continue)
-            }
-        }
-    }
-
-    /// Makes the execution from a journal and lets it catch up.
-    fn replay(&mut self, records: Vec<Record>, attempts: Vec<Attempt>) {
-        self.durable = Position(u32::try_from(records.len()).unwrap_or(u32::MAX));
-        self.activities.remember(attempts);
-        let input = records
-            .first()
-            .map(|record| record.payload.clone())
-            .unwrap_or_default();
-        let machine = Machine::new(self.claimed.run, self.claimed.workflow_id.clone(), records);
-        let machine = Arc::new(std::sync::Mutex::new(machine));
-        let context = Context::new(Arc::clone(&machine));
-        let name = &self.claimed.workflow;
-        let future = match self.node.registry.workflow(name) {
-            Some(factory) => make_future(factory, context, &input),
-            None => Err(Fault::Unregistered {
-                what: "workflow",
-                name: Arc::clone(name),
-            }),
-        };
-        let future = match future {
-            Ok(future) => future,
-            Err(fault) => {
-                self.park(fault.to_string());
-                return;
-            }
-        };
-        let alarm = Waker::from(Arc::new(Alarm(self.mailbox.clone())));
-        let mut execution = Execution::new(machine, future, alarm);
-        let running = self.activities.running();
-        let turn = execution.start(self.node.clock.now(), &running);
-        self.execution = Some(execution);
-        self.take(turn);
     }
 
     async fn drive(&mut self, messages: &mut mpsc::UnboundedReceiver<Message>) {
@@ -440,43 +297,6 @@ impl Driver {
         }
     }
 
-    fn close(&mut self, status: RunStatus, next: Option<NewRun>, has_open_children: bool) {
-        let payload = self
-            .outbox
-            .records
-            .last()
-            .map(|record| record.payload.clone())
-            .unwrap_or_default();
-        self.ending = Some(Ending::Closed(Closed {
-            status,
-            payload,
-            next: next.as_ref().map(|next| next.run),
-        }));
-        self.leave(Transition::Close(Box::new(Close {
-            status,
-            next,
-            has_open_children,
-            has_parent: self.claimed.parent.is_some(),
-        })));
-    }
-
-    fn park(&mut self, reason: String) {
-        if self.ending.is_none() {
-            tracing::warn!(run_id = %self.claimed.run, workflow_id = %self.claimed.workflow_id, reason, "run_parked");
-            self.ending = Some(Ending::Parked(reason.clone()));
-            self.leave(Transition::Park { reason });
-        }
-    }
-
-    fn leave(&mut self, transition: Transition) {
-        self.outbox.transition = transition;
-        self.gated.clear();
-        self.timers.clear();
-        self.activities.cancel_all();
-        self.steps.abandon_all();
-        self.execution = None;
-    }
-
     /// Performs the actions whose barrier is durable.
     fn perform_ungated(&mut self) {
         while self
@@ -536,14 +356,6 @@ impl Driver {
         }
     }
 
-    /// Whether the commit under way gives the run up: nothing begins any more, unless something
-    /// arrived and the run stays awake.
-    fn is_leaving(&self) -> bool {
-        self.in_flight
-            .as_ref()
-            .is_some_and(|commit| commit.leaves != Leaves::Stays)
-    }
-
     /// How long the driver may sleep, if nothing arrives.
     fn wait_time(&self) -> Option<Duration> {
         if self.is_leaving() {
@@ -560,45 +372,6 @@ impl Driver {
             (Some(timer), Some(eviction)) => Some(timer.min(eviction)),
             (timer, eviction) => timer.or(eviction),
         }
-    }
-
-    /// Whether the run only waits for what is kept outside of this process.
-    fn is_idle(&self) -> bool {
-        self.ending.is_none()
-            && self.in_flight.is_none()
-            && self.outbox.is_empty()
-            && self.gated.is_empty()
-            && !self.activities.any_running()
-            && self.steps.is_idle()
-    }
-
-    /// Gives up the place in memory once the run has waited for a moment.
-    fn suspend_if_idle(&mut self) {
-        if !self.is_idle() {
-            self.inbox.touch();
-            return;
-        }
-        if self.is_draining {
-            self.ending = Some(Ending::Released);
-            self.leave(Transition::Release);
-            return;
-        }
-        let until_timer = self
-            .timers
-            .first()
-            .map(|(due, ..)| self.node.clock.until(*due));
-        let is_due_soon = until_timer.is_some_and(|until| until < self.node.settings.evict_after);
-        if is_due_soon || !self.inbox.is_eviction_due(&self.node.settings) {
-            return;
-        }
-        let wake_at = self
-            .timers
-            .first()
-            .map_or(WakeAt::Arrival, |(due, ..)| WakeAt::Time(*due));
-        self.outbox.transition = Transition::Suspend {
-            wake_at,
-            seen_inbox: self.inbox.count(),
-        };
     }
 
     /// Hands the outbox to the committer, if nothing is under way.
@@ -670,38 +443,6 @@ impl Driver {
         Flow::Continue
     }
 
-    /// A commit that can never succeed: the run stops for a person, with what it had. If even that
-    /// is refused, it leaves memory, and the next look at what this node owns tries again.
-    fn refused(&mut self, reason: &str) -> Flow {
-        let refused = self.in_flight.take();
-        if refused.is_some_and(|commit| commit.last.is_none() && commit.leaves == Leaves::Ends) {
-            return Flow::Stop;
-        }
-        self.outbox = empty_commit(self.claimed.run);
-        self.ending = None;
-        self.park(format!("the journal refuses the run's records: {reason}"));
-        Flow::Continue
-    }
-
-    /// Tells the parent and the clients of this process that the run has ended.
-    fn announce_end(&mut self) {
-        match self.ending.take() {
-            Some(Ending::Closed(closed)) => {
-                if let Some(parent) = self.claimed.parent {
-                    let result = inbox::child_result(&closed);
-                    if closed.status != RunStatus::ContinuedAsNew {
-                        let child = self.claimed.chain;
-                        self.node
-                            .tell(parent.run, Message::ChildClosed { child, result });
-                    }
-                }
-                self.node.watchers.closed(self.claimed.run, closed);
-            }
-            Some(Ending::Parked(reason)) => self.node.watchers.parked(self.claimed.run, reason),
-            Some(Ending::Released) | None => {}
-        }
-    }
-
     /// Stops awaiting the child that was started as this run. `false` if nobody awaited it.
     fn forget_child(&mut self, started_as: RunId) -> bool {
         if self.awaited_children.get(&started_as) == Some(&started_as) {
@@ -712,88 +453,6 @@ impl Driver {
         self.awaited_children
             .retain(|_, child| *child != started_as);
         self.awaited_children.len() < before
-    }
-
-    fn drain(&mut self) {
-        self.is_draining = true;
-        self.inbox.hurry();
-    }
-
-    fn drain_now(&mut self) {
-        self.is_draining = true;
-        self.activities.cancel_all();
-        self.steps.abandon_all();
-        self.gated.clear();
-    }
-
-    fn new_child(&self, child: ChildStart) -> NewRun {
-        let queue = child
-            .queue
-            .unwrap_or_else(|| Arc::clone(&self.claimed.queue));
-        let on_close = if child.abandon_on_close {
-            ParentCloses::Abandon
-        } else {
-            ParentCloses::Cancel
-        };
-        let mut new = NewRun {
-            run: child.run,
-            chain: child.run,
-            workflow_id: child.workflow_id,
-            workflow: child.workflow,
-            queue,
-            input: child.input,
-            reuse: crate::journal::IdReuse::ReturnExisting,
-            parent: Some(ParentLink {
-                run: self.claimed.run,
-                command: child.command,
-                on_close,
-            }),
-            placement: crate::journal::Placement::Anywhere,
-        };
-        self.node.place(&mut new);
-        new
-    }
-
-    fn continuation(&self, continuation: Continuation) -> NewRun {
-        let mut next = NewRun {
-            run: continuation.run,
-            chain: self.claimed.chain,
-            workflow_id: self.claimed.workflow_id.clone(),
-            workflow: continuation.workflow,
-            queue: Arc::clone(&self.claimed.queue),
-            input: continuation.input,
-            reuse: crate::journal::IdReuse::StartNew,
-            parent: self.claimed.parent,
-            placement: crate::journal::Placement::Anywhere,
-        };
-        if !self.is_draining {
-            self.node.place(&mut next);
-        }
-        next
-    }
-}
-
-fn make_future(
-    factory: &super::registry::WorkflowFactory,
-    context: Context,
-    input: &[u8],
-) -> Result<crate::replay::BodyFuture, Fault> {
-    let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| factory(context, input)));
-    made.unwrap_or_else(|panic| {
-        Err(Fault::Panicked {
-            message: crate::failure::panic_message(&*panic),
-        })
-    })
-}
-
-fn started_record(run: &NewRun) -> Record {
-    Record {
-        position: Position(0),
-        kind: RecordKind::Started,
-        command: Record::RUN,
-        name: Arc::clone(&run.workflow),
-        fingerprint: 0,
-        payload: run.input.clone(),
     }
 }
 

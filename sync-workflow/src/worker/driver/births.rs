@@ -1,0 +1,57 @@
+//! The runs that a run starts: children, and the one that it continues in.
+
+use std::sync::Arc;
+
+use super::Driver;
+use crate::{
+    journal::{IdReuse, NewRun, ParentCloses, ParentLink, Placement},
+    replay::{ChildStart, Continuation},
+};
+
+impl Driver {
+    pub(super) fn new_child(&self, child: ChildStart) -> NewRun {
+        let queue = child
+            .queue
+            .unwrap_or_else(|| Arc::clone(&self.claimed.queue));
+        let on_close = if child.abandon_on_close {
+            ParentCloses::Abandon
+        } else {
+            ParentCloses::Cancel
+        };
+        let mut new = NewRun {
+            run: child.run,
+            chain: child.run,
+            workflow_id: child.workflow_id,
+            workflow: child.workflow,
+            queue,
+            input: child.input,
+            reuse: IdReuse::ReturnExisting,
+            parent: Some(ParentLink {
+                run: self.claimed.run,
+                command: child.command,
+                on_close,
+            }),
+            placement: Placement::Anywhere,
+        };
+        self.node.place(&mut new);
+        new
+    }
+
+    pub(super) fn continuation(&self, continuation: Continuation) -> NewRun {
+        let mut next = NewRun {
+            run: continuation.run,
+            chain: self.claimed.chain,
+            workflow_id: self.claimed.workflow_id.clone(),
+            workflow: continuation.workflow,
+            queue: Arc::clone(&self.claimed.queue),
+            input: continuation.input,
+            reuse: IdReuse::StartNew,
+            parent: self.claimed.parent,
+            placement: Placement::Anywhere,
+        };
+        if !self.is_draining {
+            self.node.place(&mut next);
+        }
+        next
+    }
+}
