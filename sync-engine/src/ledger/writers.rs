@@ -24,7 +24,9 @@ pub(crate) struct Writer {
     pub(crate) updated_at: String,
 }
 
+/// The entity, and the columns of its writer.
 type WriterRow = (
+    String,
     String,
     String,
     String,
@@ -37,25 +39,24 @@ type WriterRow = (
     String,
 );
 
-impl From<WriterRow> for Writer {
-    fn from(row: WriterRow) -> Self {
-        Self {
-            walk: row.0,
-            workflow_id: row.1,
-            sync_type: row.2,
-            manifest: row.3,
-            step: row.4,
-            state: row.5,
-            status: row.6,
-            reason: row.7,
-            started_at: row.8,
-            updated_at: row.9,
-        }
-    }
-}
+const COLUMNS: &str = "entity, walk, workflow_id, sync_type, manifest, step, state, status, reason, started_at, updated_at";
 
-const COLUMNS: &str =
-    "walk, workflow_id, sync_type, manifest, step, state, status, reason, started_at, updated_at";
+fn read(row: WriterRow) -> Result<(EntityName, Writer), Error> {
+    let entity = EntityName::new(&row.0).map_err(|error| sqlx::Error::Decode(error.into()))?;
+    let writer = Writer {
+        walk: row.1,
+        workflow_id: row.2,
+        sync_type: row.3,
+        manifest: row.4,
+        step: row.5,
+        state: row.6,
+        status: row.7,
+        reason: row.8,
+        started_at: row.9,
+        updated_at: row.10,
+    };
+    Ok((entity, writer))
+}
 
 /// The entity's writer, open or not.
 pub(crate) async fn writer(
@@ -73,7 +74,8 @@ pub(crate) async fn writer(
         let query = sqlx::query_as(AssertSqlSafe(sql)).bind(org).bind(adapter).bind(entity);
         query.fetch_optional(&mut **c).await?
     });
-    Ok(row.map(Writer::from))
+    let found = row.map(read).transpose()?;
+    Ok(found.map(|(_, writer)| writer))
 }
 
 /// The writers of all entities of one organisation at one adapter, by entity.
@@ -85,35 +87,15 @@ pub(crate) async fn writers(
     // A manifest has far fewer entities; the limit only keeps the answer bounded.
     let sql = sql(
         connection,
-        "select entity, walk, workflow_id, sync_type, manifest, step, state, status, reason, started_at || '|' || updated_at
-         from {sync}entity_syncs where org_id = $1 and adapter = $2 order by entity limit 1000",
+        &format!(
+            "select {COLUMNS} from {{sync}}entity_syncs where org_id = $1 and adapter = $2 order by entity limit 1000"
+        ),
     );
-    type Row = (
-        String,
-        String,
-        String,
-        String,
-        String,
-        i64,
-        String,
-        Option<String>,
-        Option<String>,
-        String,
-    );
-    let rows: Vec<Row> = on!(connection, c => {
+    let rows: Vec<WriterRow> = on!(connection, c => {
         let query = sqlx::query_as(AssertSqlSafe(sql)).bind(org.as_str()).bind(adapter.as_str());
         query.fetch_all(&mut **c).await?
     });
-    let read = |row: Row| {
-        let (started_at, updated_at) = row.9.split_once('|').unwrap_or_default();
-        let (started_at, updated_at) = (started_at.to_owned(), updated_at.to_owned());
-        let name = EntityName::new(&row.0).ok()?;
-        let row = (
-            row.1, row.2, row.3, row.4, row.5, row.6, row.7, row.8, started_at, updated_at,
-        );
-        Some((name, Writer::from(row)))
-    };
-    Ok(rows.into_iter().filter_map(read).collect())
+    rows.into_iter().map(read).collect()
 }
 
 /// Makes `next` the entity's writer, if `previous` still is. False when another one was faster.
