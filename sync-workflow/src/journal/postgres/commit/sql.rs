@@ -131,11 +131,25 @@ macro_rules! transitions {
     };
 }
 
+/// The first records of the runs that were born.
+macro_rules! started {
+    () => {
+        "), started AS (
+    INSERT INTO sync_workflow.journal
+        (run_id, position, kind, command, name, fingerprint, payload)
+    SELECT f.run_id, 0, 0, -1, f.workflow, 0, f.input
+    FROM fresh f
+    WHERE (f.run_id IN (SELECT run_id FROM born)) IS TRUE
+)"
+    };
+}
+
 /// `$18`-`$32` new runs, `$33`-`$34` consumed signals, `$35`-`$41` attempts kept, `$42`-`$43`
 /// attempts settled.
 macro_rules! everything_else {
     () => {
-        ", fresh AS MATERIALIZED (
+        concat!(
+            ", fresh AS MATERIALIZED (
     SELECT n.*, coalesce(latest.sequence + 1, 0) AS sequence,
            -- A continuation is asked to cancel if the run that it continues was.
            n.cancelled OR coalesce((SELECT u.cancel_requested FROM updated u
@@ -180,13 +194,9 @@ macro_rules! everything_else {
     -- Another start took the place, or this very run exists.
     ON CONFLICT DO NOTHING
     RETURNING run_id
-), started AS (
-    INSERT INTO sync_workflow.journal
-        (run_id, position, kind, command, name, fingerprint, payload)
-    SELECT f.run_id, 0, 0, -1, f.workflow, 0, f.input
-    FROM fresh f
-    WHERE (f.run_id IN (SELECT run_id FROM born)) IS TRUE
-), consumed AS (
+",
+            started!(),
+            ", consumed AS (
     UPDATE sync_workflow.signals s SET consumed = true
     FROM (
         SELECT held.chain_id, c.sequence
@@ -219,6 +229,7 @@ macro_rules! everything_else {
     ) s
     WHERE a.run_id = ANY (ARRAY[s.run_id]) AND a.command = ANY (ARRAY[s.command])
 )"
+        )
     };
 }
 
@@ -253,7 +264,8 @@ FROM (
 
 /// For runs that clients start, and nothing else: the lean form of `fresh`, `born` and `started`.
 /// `$1` node, `$2`-`$9` new runs. Reports whether the node lives, and the runs that were started.
-pub(super) const STARTS: &str = "
+pub(super) const STARTS: &str = concat!(
+    "
 WITH fence AS MATERIALIZED (
     SELECT node_id FROM sync_workflow.nodes WHERE node_id = $1 FOR KEY SHARE
 ), fresh AS MATERIALIZED (
@@ -280,14 +292,11 @@ WITH fence AS MATERIALIZED (
     -- Another start took the place, or this very run exists.
     ON CONFLICT DO NOTHING
     RETURNING run_id
-), started AS (
-    INSERT INTO sync_workflow.journal
-        (run_id, position, kind, command, name, fingerprint, payload)
-    SELECT f.run_id, 0, 0, -1, f.workflow, 0, f.input
-    FROM fresh f
-    WHERE (f.run_id IN (SELECT run_id FROM born)) IS TRUE
-)
-SELECT (SELECT count(*) FROM fence) = 1, (SELECT array_agg(run_id) FROM born)";
+",
+    started!(),
+    "
+SELECT (SELECT count(*) FROM fence) = 1, (SELECT array_agg(run_id) FROM born)"
+);
 
 /// For runs that go on and have nothing but records.
 pub(super) const RECORDS: &str = concat!(records!(), ")", report!());
