@@ -9,6 +9,7 @@ use super::{
     node::Node,
 };
 use crate::{
+    failure::Failure,
     id::RunId,
     journal::{
         Batch, BatchOutcome, Error, NewRun, Placement, RunCommit, RunOutcome, StartOutcome,
@@ -261,19 +262,25 @@ async fn acknowledge_unheard(node: &Arc<Node>, batch: Batch, waiting: Waiting) {
 /// Tells a run that its commit happened, and that the rest must be looked up. A run that did not fall
 /// asleep has no driver then: the look at what this node owns finds it.
 fn tell_unheard(node: &Node, commit: &RunCommit, reply: &Mailbox) {
-    let next = match &commit.transition {
-        Transition::Close(close) => close.next.as_ref(),
-        _ => None,
-    };
-    for started in commit.children.iter().chain(next) {
-        node.unplace(started);
-    }
+    unplace_started(node, commit);
     reply.send(Message::Committed {
         outcome: RunOutcome::Committed,
         rejected: Vec::new(),
     });
     // Children that were rejected are found missing.
     reply.send(Message::Arrived);
+}
+
+/// Frees the places that were kept for what a commit would have started.
+fn unplace_started(node: &Node, commit: &RunCommit) {
+    for child in &commit.children {
+        node.unplace(child);
+    }
+    if let Transition::Close(close) = &commit.transition
+        && let Some(next) = &close.next
+    {
+        node.unplace(next);
+    }
 }
 
 /// A batch that is refused for good is taken apart, so that only the guilty run suffers.
@@ -289,22 +296,15 @@ async fn commit_one_by_one(
     if is_single {
         tracing::error!(error = refusal as &dyn std::error::Error, node = %node.id, "commit_refused");
         for (commit, reply) in runs.by_ref() {
-            // Nothing that it would have started takes the places kept for it.
-            for child in &commit.children {
-                node.unplace(child);
-            }
-            if let Transition::Close(close) = &commit.transition
-                && let Some(next) = &close.next
-            {
-                node.unplace(next);
-            }
+            unplace_started(node, &commit);
             reply.send(Message::CommitRefused {
-                reason: chain(refusal),
+                reason: Failure::from_error(refusal).to_string(),
             });
         }
         for (run, reply) in starts.by_ref() {
             node.unplace(&run);
-            let _gone = reply.send(Err(Error::Refused(chain(refusal).into())));
+            let words = Failure::from_error(refusal).to_string();
+            let _gone = reply.send(Err(Error::Refused(words.into())));
         }
         return true;
     }
@@ -319,17 +319,6 @@ async fn commit_one_by_one(
         }
     }
     true
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        words.push_str(": ");
-        words.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    words
 }
 
 /// Tells everybody what came of a batch.
@@ -350,13 +339,19 @@ fn acknowledge(
             tell_unheard(node, &commit, &reply);
             continue;
         }
+        if came_of_it == RunOutcome::Lost {
+            unplace_started(node, &commit);
+            reply.send(Message::Committed {
+                outcome: RunOutcome::Lost,
+                rejected: Vec::new(),
+            });
+            continue;
+        }
         let mut refused = Vec::new();
         for child in commit.children {
             if rejected.remove(&child.run) {
                 node.unplace(&child);
                 refused.push(child.run);
-            } else if came_of_it == RunOutcome::Lost {
-                node.unplace(&child);
             } else {
                 node.placed(child);
             }
@@ -364,11 +359,7 @@ fn acknowledge(
         if let Transition::Close(close) = commit.transition
             && let Some(next) = close.next
         {
-            if came_of_it == RunOutcome::Lost {
-                node.unplace(&next)
-            } else {
-                node.placed(next)
-            }
+            node.placed(next);
         }
         reply.send(Message::Committed {
             outcome: came_of_it,

@@ -49,8 +49,8 @@ pub(super) struct Driver {
     gated: VecDeque<(Position, Action)>,
     timers: BTreeSet<(Timestamp, CommandId, TimerKind)>,
     activities: Activities,
-    /// What attempts that ended where they began have to tell.
-    finished: Vec<Message>,
+    /// What an attempt that ended where it began has to tell.
+    finished: Option<Message>,
     steps: Steps,
     /// The run that each awaited child is in now, and the run that it was started as.
     awaited_children: HashMap<RunId, RunId>,
@@ -125,7 +125,7 @@ impl Driver {
             gated: VecDeque::new(),
             timers: BTreeSet::new(),
             activities: Activities::default(),
-            finished: Vec::new(),
+            finished: None,
             steps: Steps::default(),
             awaited_children: HashMap::new(),
             inbox,
@@ -155,7 +155,7 @@ impl Driver {
     async fn drive(&mut self, messages: &mut mpsc::UnboundedReceiver<Message>) {
         let mut gathered = Vec::with_capacity(16);
         loop {
-            let has_work = !self.finished.is_empty() || self.overlooks_news();
+            let has_work = self.finished.is_some() || self.overlooks_news();
             if gathered.is_empty() && !has_work {
                 let wait = self.wait_time();
                 tokio::select! {
@@ -191,7 +191,7 @@ impl Driver {
     }
 
     async fn take_finished(&mut self) -> Flow {
-        while let Some(message) = self.finished.pop() {
+        while let Some(message) = self.finished.take() {
             if let Flow::Stop = self.receive(message).await {
                 return Flow::Stop;
             }

@@ -174,7 +174,7 @@ impl Driver {
         let here = self.gated.is_empty()
             && self.timers.is_empty()
             && self.steps.is_idle()
-            && self.finished.is_empty()
+            && self.finished.is_none()
             && !self.activities.any_running();
         let now = self.node.clock.now();
         let Some(open) = self.activities.open.get_mut(&command) else {
@@ -204,7 +204,7 @@ impl Driver {
         open.stage = match attempt.begin(here) {
             Begun::UnderWay(under_way) => Stage::Runs(under_way),
             Begun::Ended(message) => {
-                self.finished.push(message);
+                self.finished = Some(message);
                 Stage::Ended
             }
         };
