@@ -1,0 +1,210 @@
+//! What the code asked for in a poll: recorded, and handed to the outside.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use super::{Machine, Replayed, StartedChild, uuid_v7};
+use crate::{
+    id::{CommandId, RunId, WorkflowId},
+    record::RecordKind,
+    replay::{
+        command::{ChildRequest, Command, Request, Resolution, TimerDue},
+        fault::Asked,
+        turn::{Action, ChildStart},
+    },
+};
+
+impl Machine {
+    /// Ends a poll: takes back a grant that nobody consumed, and records what was asked for first,
+    /// in the order of the command numbers, which no order of polling can change.
+    pub(in crate::replay) fn end_poll(&mut self) {
+        if let Some(id) = self.granted.take() {
+            self.decline(id);
+        }
+        let mut asked = std::mem::take(&mut self.asked);
+        asked.sort_unstable();
+        for id in asked {
+            self.ask(id);
+            if self
+                .commands
+                .get(&id)
+                .is_some_and(|command| command.orphaned)
+            {
+                self.forget(id);
+            } else {
+                self.unstarted.push(id);
+            }
+        }
+    }
+
+    /// A completed call was polled for and not awaited: it is held until somebody polls it again.
+    pub(super) fn decline(&mut self, id: CommandId) {
+        if let Some(command) = self.commands.get_mut(&id) {
+            command.awaited = false;
+            if let Some(held_at) = command.held_at {
+                self.grantable.remove(&(held_at, id));
+            }
+        }
+    }
+
+    pub(super) fn ask(&mut self, id: CommandId) {
+        let Some(command) = self.commands.get(&id) else {
+            return;
+        };
+        if self.is_cancelled && !command.shielded {
+            self.cancel_command(id);
+            return;
+        }
+        if let Request::Signal = command.request {
+            let name = Arc::clone(&command.name);
+            let index = self
+                .returned
+                .iter()
+                .position(|(returned, _)| *returned == name);
+            if let Some((_, payload)) = index.and_then(|index| self.returned.remove(index)) {
+                self.resolve(id, Resolution::Value(payload));
+            }
+            return;
+        }
+        if let Some(kind) = command.creation_kind() {
+            self.create(id, kind);
+        }
+    }
+
+    /// Records that a command was asked for, or takes the record that says so from the journal.
+    pub(super) fn create(&mut self, id: CommandId, kind: RecordKind) {
+        let Some(command) = self.commands.get(&id) else {
+            return;
+        };
+        let asked = Asked {
+            command: id,
+            kind,
+            name: Arc::clone(&command.name),
+            fingerprint: command.fingerprint,
+        };
+        if let Some(command) = self.commands.get_mut(&id) {
+            command.created = true;
+        }
+        self.open_children += usize::from(kind == RecordKind::ChildStarted);
+        match self.replay_created(&asked) {
+            Replayed::Mismatch => {}
+            Replayed::Recorded(record) => self.created(id, &record),
+            Replayed::New => {
+                let payload = self.creation_payload(id);
+                self.append(kind, id, asked.name, asked.fingerprint, payload);
+            }
+        }
+    }
+
+    /// What the creation record of a new command holds.
+    pub(super) fn creation_payload(&mut self, id: CommandId) -> Bytes {
+        let entropy = self.entropy_of(id);
+        let (now, parent) = (self.now, self.run);
+        let Some(command) = self.commands.get_mut(&id) else {
+            return Bytes::new();
+        };
+        match &mut command.request {
+            Request::Timer { due } => {
+                let at = match *due {
+                    TimerDue::At(at) => at,
+                    TimerDue::After(duration) => add(now, duration),
+                };
+                *due = TimerDue::At(at);
+                Bytes::from(at.as_microsecond().to_string())
+            }
+            Request::Child(child) => {
+                let run = RunId::from_uuid(uuid_v7(now, entropy));
+                child.run = Some(run);
+                self.children.insert(run, id);
+                let workflow_id = child_workflow_id(child, parent, id);
+                let start = ChildStart {
+                    command: id,
+                    run,
+                    workflow_id: workflow_id.clone(),
+                    workflow: Arc::clone(&command.name),
+                    queue: child.queue.clone(),
+                    input: child.input.clone(),
+                    abandon_on_close: child.abandon_on_close,
+                };
+                self.out.children.push(start);
+                let started = StartedChild { run, workflow_id };
+                serde_json::to_vec(&started)
+                    .map(Bytes::from)
+                    .unwrap_or_default()
+            }
+            // A new attempt of an activity that may run once: it has not run yet.
+            Request::Activity { .. }
+            | Request::Transaction { .. }
+            | Request::Signal
+            | Request::Cancellation => Bytes::new(),
+        }
+    }
+
+    /// The actions of commands that the outside was not told of. Only for live runs.
+    pub(in crate::replay) fn take_actions(&mut self) -> Vec<Action> {
+        let mut actions: Vec<_> = self
+            .out
+            .abandoned
+            .drain(..)
+            .map(|command| Action::Abandon { command })
+            .collect();
+        for id in std::mem::take(&mut self.unstarted) {
+            let command = self.commands.get_mut(&id);
+            let open = command.filter(|command| !command.started && command.resolution.is_none());
+            let Some(command) = open else {
+                continue;
+            };
+            if let Some(action) = start_action(id, command) {
+                command.started = true;
+                actions.push(action);
+            }
+        }
+        actions
+    }
+}
+
+fn start_action(id: CommandId, command: &mut Command) -> Option<Action> {
+    let name = Arc::clone(&command.name);
+    match &mut command.request {
+        Request::Activity { input, options } => Some(Action::StartActivity {
+            command: id,
+            name,
+            input: input.clone(),
+            options: Arc::clone(options),
+        }),
+        Request::Transaction { body, retry } => body.take().map(|body| Action::StartTransaction {
+            command: id,
+            name,
+            body,
+            retry: Arc::clone(retry),
+        }),
+        Request::Timer {
+            due: TimerDue::At(due),
+        } => Some(Action::SetTimer {
+            command: id,
+            due: *due,
+        }),
+        Request::Child(ChildRequest {
+            run: Some(child), ..
+        }) => Some(Action::AwaitChild { child: *child }),
+        Request::Timer {
+            due: TimerDue::After(_),
+        }
+        | Request::Child(ChildRequest { run: None, .. })
+        | Request::Signal
+        | Request::Cancellation => None,
+    }
+}
+
+fn child_workflow_id(child: &ChildRequest, parent: RunId, command: CommandId) -> WorkflowId {
+    child.workflow_id.clone().unwrap_or_else(|| {
+        WorkflowId::new(format!("{parent}/{command}")).expect("a uuid and a number make a short id")
+    })
+}
+
+/// The latest timestamp stands in for times beyond it.
+fn add(now: Timestamp, duration: Duration) -> Timestamp {
+    now.checked_add(duration).unwrap_or(Timestamp::MAX)
+}

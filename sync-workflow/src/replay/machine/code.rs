@@ -1,0 +1,148 @@
+//! What workflow code does, through the context, while it is polled.
+
+use std::{
+    sync::Arc,
+    task::{Poll, Waker},
+};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use super::{Machine, NOW, Replayed, decode_time};
+use crate::{
+    id::CommandId,
+    record::RecordKind,
+    replay::{
+        command::{Command, Request, Resolution},
+        fault::Asked,
+    },
+};
+
+impl Machine {
+    /// Numbers a command. This happens when the call is built, before its first poll.
+    pub(crate) fn build(&mut self, command: Command) -> CommandId {
+        let id = self.next_command_id();
+        self.commands.insert(id, command);
+        id
+    }
+
+    /// Changes a command that is still being built.
+    pub(crate) fn configure(&mut self, id: CommandId, change: impl FnOnce(&mut Command)) {
+        if let Some(command) = self.commands.get_mut(&id).filter(|command| !command.polled) {
+            change(command);
+        }
+    }
+
+    /// Polls a durable call: asks for it at the first poll, consumes its value once it is granted.
+    pub(crate) fn poll(&mut self, id: CommandId, waker: &Waker) -> Poll<Resolution> {
+        let Some(command) = self.commands.get_mut(&id) else {
+            return Poll::Pending;
+        };
+        if self.granted == Some(id) {
+            self.granted = None;
+            let command = self.forget(id);
+            return match command.and_then(|command| command.resolution) {
+                Some(resolution) => Poll::Ready(resolution),
+                None => Poll::Pending,
+            };
+        }
+        match &mut command.waker {
+            Some(known) => known.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
+        command.awaited = true;
+        if let Some(held_at) = command.held_at {
+            self.grantable.insert((held_at, id));
+        }
+        if !command.polled {
+            command.polled = true;
+            self.asked.push(id);
+        }
+        Poll::Pending
+    }
+
+    /// A durable call was dropped: its value will not be consumed.
+    pub(crate) fn drop_command(&mut self, id: CommandId) {
+        if let Some(command) = self
+            .commands
+            .get_mut(&id)
+            .filter(|command| command.eager && !command.created)
+        {
+            command.orphaned = true;
+            return;
+        }
+        let Some(command) = self.forget(id) else {
+            return;
+        };
+        self.asked.retain(|asked| *asked != id);
+        if self.granted == Some(id) {
+            self.granted = None;
+        }
+        match (&command.request, command.resolution) {
+            (Request::Signal, Some(Resolution::Value(payload))) => {
+                self.returned.push_back((command.name, payload))
+            }
+            (_, None) if command.started => self.out.abandoned.push(id),
+            _ => {}
+        }
+    }
+
+    /// The time of this turn: one value for all code between two completions.
+    pub(crate) fn now(&mut self) -> Timestamp {
+        if let Some(told) = self.told_now {
+            return told;
+        }
+        let told = match self.recorded_side_effect(NOW) {
+            Ok(payload) => decode_time(&payload).unwrap_or(self.now),
+            Err(command) => {
+                let payload = Bytes::from(self.now.as_microsecond().to_string());
+                self.record_side_effect(command, NOW, payload);
+                self.now
+            }
+        };
+        self.told_now = Some(told);
+        told
+    }
+
+    /// The recorded value of the next side effect, or the command number to record it under.
+    pub(crate) fn recorded_side_effect(&mut self, name: &str) -> Result<Bytes, CommandId> {
+        let command = self.next_command_id();
+        let asked = Asked {
+            command,
+            kind: RecordKind::SideEffect,
+            name: name.into(),
+            fingerprint: 0,
+        };
+        match self.replay_created(&asked) {
+            Replayed::Recorded(record) => Ok(record.payload),
+            Replayed::New | Replayed::Mismatch => Err(command),
+        }
+    }
+
+    /// Records a value that was drawn. After a mismatch the value leads nowhere.
+    pub(crate) fn record_side_effect(&mut self, command: CommandId, name: &str, payload: Bytes) {
+        if !self.has_fault() {
+            self.append(RecordKind::SideEffect, command, name.into(), 0, payload);
+        }
+    }
+
+    /// 128 bits that follow from the run and the number of the command: the same in every replay,
+    /// and different everywhere else.
+    pub(crate) fn entropy(&mut self) -> u128 {
+        let command = self.next_command_id();
+        self.entropy_of(command)
+    }
+
+    /// Asks for a command now, whether or not it is ever polled: a child that is started.
+    pub(crate) fn ask_eagerly(&mut self, id: CommandId) {
+        if let Some(command) = self.commands.get_mut(&id).filter(|command| !command.polled) {
+            command.polled = true;
+            command.eager = true;
+            self.asked.push(id);
+        }
+    }
+
+    pub(crate) fn continue_as_new(&mut self, workflow: Arc<str>, input: Bytes) {
+        self.continuation = Some((workflow, input));
+    }
+}
