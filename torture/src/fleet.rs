@@ -14,10 +14,10 @@ use nix::{
 };
 use tokio::{
     process::{Child, Command},
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
 
-use crate::victim;
+use crate::{ledger::Entries, victim};
 
 /// How long a worker may take to stop when it is asked to.
 const STOPS_WITHIN: Duration = Duration::from_secs(60);
@@ -156,6 +156,7 @@ impl Fleet {
     /// Asks a worker to stop, and waits until it has.
     pub(crate) async fn stop(&mut self, index: usize) -> anyhow::Result<ExitStatus> {
         let mut worker = self.workers.swap_remove(index);
+        self.wait_until_it_listens(&mut worker).await?;
         signal(worker.pid, Signal::SIGTERM)?;
         let Ok(status) = timeout(STOPS_WITHIN, worker.process.wait()).await else {
             self.misdeeds.push(format!(
@@ -171,6 +172,20 @@ impl Fleet {
                 .push(format!("worker-{} stopped with {status}", worker.number));
         }
         Ok(status)
+    }
+
+    /// A process that has only just begun knows nothing of signals. One that enlisted does.
+    async fn wait_until_it_listens(&self, worker: &mut Worker) -> anyhow::Result<()> {
+        let until = Instant::now() + STOPS_WITHIN;
+        while Entries::read(&self.arguments.ledger)?
+            .node_of(worker.pid)
+            .is_none()
+            && worker.process.try_wait()?.is_none()
+            && Instant::now() < until
+        {
+            sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
     }
 
     /// Asks every worker to stop.

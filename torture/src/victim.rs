@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use sync_workflow::{
-    Worker,
+    Termination, Worker,
     journal::{Journal, postgres::PostgresJournal, sqlite::SqliteJournal},
 };
 use tokio::time::{Instant, sleep};
@@ -63,6 +63,7 @@ const CLAIMS: u32 = 100_000;
 
 /// Works until it is told to stop, or killed.
 pub(crate) async fn work(arguments: Arguments) -> anyhow::Result<()> {
+    let termination = Termination::listen().context("signals")?;
     let ledger = Ledger::open(&arguments.ledger)?;
     tracing_subscriber::fmt()
         .with_ansi(false)
@@ -80,7 +81,8 @@ pub(crate) async fn work(arguments: Arguments) -> anyhow::Result<()> {
             Err(error) => return Err(error),
         }
     };
-    worker.run_until_terminated().await.context("signals")
+    worker.run_until(termination.received()).await;
+    Ok(())
 }
 
 async fn start(arguments: &Arguments, ledger: &Ledger) -> anyhow::Result<Worker> {

@@ -19,6 +19,7 @@ mod node;
 mod notifier;
 pub(crate) mod registry;
 mod settings;
+mod termination;
 mod watchers;
 
 use std::{
@@ -37,6 +38,7 @@ pub(crate) use committer::Work;
 pub use error::Error;
 pub(crate) use node::Node;
 pub use registry::{IntoActivity, IntoWorkflow};
+pub use termination::Termination;
 pub(crate) use watchers::{Ended, Watch, Watchers};
 
 use self::{
@@ -139,21 +141,13 @@ impl Worker {
         let _aborted = self.supervisor.await;
     }
 
-    /// Runs until the process is told to stop (SIGTERM or SIGINT), then shuts down.
+    /// Runs until `stop` is ready, then shuts down. With a [`Termination`] the process drains when it
+    /// is told to stop.
     ///
-    /// # Errors
-    ///
-    /// The operating system's error when signals cannot be received.
-    pub async fn run_until_terminated(self) -> std::io::Result<()> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+    /// Dropping this future before it is done is dropping the worker.
+    pub async fn run_until(self, stop: impl Future<Output = ()>) {
+        stop.await;
         self.shutdown().await;
-        Ok(())
     }
 }
 

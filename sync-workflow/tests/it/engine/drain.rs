@@ -11,8 +11,8 @@ use nix::{
     unistd::Pid,
 };
 use sync_workflow::{
-    Activity, ActivityContext, Client, Context, Failure, RunHandle, record::RecordKind,
-    status::RunStatus, worker::WorkerBuilder,
+    Activity, ActivityContext, Client, Context, Failure, RunHandle, Termination,
+    record::RecordKind, status::RunStatus, worker::WorkerBuilder,
 };
 
 use super::{eventually, quick};
@@ -60,6 +60,7 @@ async fn a_process_with_a_worker() {
     let Ok(url) = std::env::var(URL) else { return };
     let directory = std::env::var(DIRECTORY).unwrap();
     let millis = std::env::var(DRAIN_MILLIS).unwrap().parse().unwrap();
+    let termination = Termination::listen().unwrap();
     let worker = builder(Path::new(&directory))
         // Nobody could wait for this lease to run out.
         .lease(Duration::from_secs(3_600))
@@ -67,7 +68,7 @@ async fn a_process_with_a_worker() {
         .start(&url)
         .await
         .unwrap();
-    worker.run_until_terminated().await.unwrap();
+    worker.run_until(termination.received()).await;
 }
 
 /// A child process, killed at the end of its test whatever happens.
