@@ -7,7 +7,7 @@ use sync_workflow::{
     Failure, FailureKind,
     id::{CommandId, Position, RunId},
     journal::{Journal, RunFilter, RunInfo},
-    record::{Record, RecordKind},
+    record::{Record, RecordKind, fingerprint},
     status::RunStatus,
     testing::ReplayCheck,
 };
@@ -17,7 +17,7 @@ use crate::{
     ledger::records,
     oracle::{self, Circumstances},
     process::Link,
-    program::{Program, SIGNALS, Step, act_value, workflow_id},
+    program::{Program, SIGNALS, Step, act_value, sent_value, workflow_id},
     world::{World, at_once},
 };
 
@@ -49,6 +49,7 @@ fn look(world: &std::sync::Arc<World>, is_thorough: bool) -> Result<(), String> 
     }
     steps_once(world, &runs)?;
     chains(world, &runs)?;
+    sends(world, &runs)?;
     children(&runs)?;
     crate::timers::check(world, &runs)?;
     replays(world, &runs, is_thorough)
@@ -298,6 +299,58 @@ fn chains(world: &World, runs: &[Told]) -> Result<(), String> {
     Ok(())
 }
 
+/// What a run records as sent was delivered once, what it records as failed was not, and nothing was
+/// delivered twice.
+fn sends(world: &World, runs: &[Told]) -> Result<(), String> {
+    let delivered = world.lock().ledger.delivered.clone();
+    let mut times: HashMap<u64, u32> = HashMap::new();
+    for value in delivered.into_values().flatten() {
+        *times.entry(value).or_default() += 1;
+    }
+    if let Some((value, times)) = times.iter().find(|(_, times)| **times > 1) {
+        return Err(format!("signal {value} was delivered {times} times"));
+    }
+    for run in runs {
+        for record in &run.records {
+            let expected = match record.kind {
+                RecordKind::SignalSent => 1,
+                RecordKind::SignalFailed => 0,
+                _ => continue,
+            };
+            let value = sent_by(world, run, record)?;
+            let delivered = times.get(&value).copied().unwrap_or(0);
+            if delivered != expected {
+                return Err(format!(
+                    "{} records {:?} of signal {value}, delivered {delivered} times",
+                    run.info.workflow_id, record.kind
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The value of the signal that a record is about: the fingerprint tells the program's sends apart.
+fn sent_by(world: &World, run: &Told, record: &Record) -> Result<u64, String> {
+    let values = world
+        .script
+        .steps()
+        .into_iter()
+        .filter_map(|step| match step {
+            Step::Send { to, name, number } => Some((*to, sent_value(*name, *number))),
+            _ => None,
+        });
+    let asked_for = |to: usize, value: u64| {
+        fingerprint(workflow_id(to).as_bytes()).rotate_left(1)
+            ^ fingerprint(value.to_string().as_bytes())
+    };
+    values
+        .filter(|(to, value)| asked_for(*to, *value) == record.fingerprint)
+        .map(|(_, value)| value)
+        .next()
+        .ok_or_else(|| format!("{} sent a signal that no step sends", run.info.workflow_id))
+}
+
 /// A parent was told the end that its child came to.
 fn children(runs: &[Told]) -> Result<(), String> {
     let ends: HashMap<RunId, &Told> = runs.iter().map(|run| (run.info.run, run)).collect();
@@ -382,6 +435,7 @@ fn may_be_interrupted(world: &World, step: &Step) -> bool {
         Step::Transaction { .. }
         | Step::Sleep(_)
         | Step::Wait(_)
+        | Step::Send { .. }
         | Step::Child { .. }
         | Step::TakenChild
         | Step::Draw(_) => false,

@@ -18,6 +18,7 @@ pub(crate) enum Method {
     Load,
     Inbox,
     Step,
+    Send,
     Notify,
     Look,
 }
@@ -34,12 +35,13 @@ impl Method {
                 | Self::Commit
                 | Self::Claim
                 | Self::Step
+                | Self::Send
         )
     }
 
     /// Whether the journal may still be at it when the caller has given up.
     pub(crate) const fn may_be_in_doubt(self) -> bool {
-        matches!(self, Self::Commit | Self::Step)
+        matches!(self, Self::Commit | Self::Step | Self::Send)
     }
 }
 
@@ -49,8 +51,8 @@ impl Method {
 pub(crate) struct Key {
     pub(crate) process: usize,
     pub(crate) method: Method,
-    /// The run that the call is about, or zero.
-    pub(crate) run: u128,
+    /// The run or signal that the call is about, or zero.
+    pub(crate) about: u128,
 }
 
 /// What the caller is told.

@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use sync_workflow::{
     id::{NodeId, Position, RunId},
     journal::{
-        Batch, BatchOutcome, Claim, ClaimRequest, Error, History, Journal, OpenTransaction, Result,
-        RunCommit, RunOutcome, RunSelector, TransactionCommit, Transition,
+        Batch, BatchOutcome, Claim, ClaimRequest, Error, History, Journal, NewSignal,
+        OpenTransaction, Result, RunCommit, RunOutcome, RunSelector, SignalOutcome,
+        TransactionCommit, Transition,
     },
 };
 
@@ -187,6 +188,30 @@ pub(crate) fn commit_step(
         Err(_) => {}
     }
     result
+}
+
+/// What a signal says.
+pub(crate) fn value_of(signal: &NewSignal) -> Option<u64> {
+    serde_json::from_slice(&signal.payload).ok()
+}
+
+pub(crate) fn send_signal(
+    world: &World,
+    node: NodeId,
+    mut signal: NewSignal,
+) -> Result<SignalOutcome> {
+    if world.mutant == Some(Mutant::NoDedupe) {
+        signal.id = format!("{} {}", signal.id, world.now()).into();
+    }
+    let outcome = match world.mutant {
+        // It is sent as a client would: nobody asks who lives.
+        Some(Mutant::NoFence) => at_once(world.journal.signal(&signal))?,
+        _ => at_once(world.journal.send_signal(node, &signal))?,
+    };
+    if let (SignalOutcome::Delivered(_), Some(value)) = (outcome, value_of(&signal)) {
+        world.lock().ledger.deliver(&signal.to, value);
+    }
+    Ok(outcome)
 }
 
 /// Now and then, for bugs that lose something.

@@ -190,13 +190,7 @@ fn signal(world: &World, program: usize, name: usize, number: u32) {
     };
     match at_once(world.journal.signal(&signal)) {
         Ok(SignalOutcome::Delivered(woken)) => {
-            world
-                .lock()
-                .ledger
-                .delivered
-                .entry(workflow_id(program))
-                .or_default()
-                .push(value);
+            world.lock().ledger.deliver(&latest(program), value);
             announce(world, woken);
         }
         Ok(SignalOutcome::NotOpen) if !exists(world, program) => {

@@ -11,7 +11,7 @@ use sync_workflow::{
 
 use crate::{
     process::Link,
-    program::{Act, Draw, SIGNALS, Step, Tie, act_value, workflow_id},
+    program::{Act, Draw, SIGNALS, Step, Tie, act_value, sent_value, workflow_id},
 };
 
 /// The workflow id of a run that every simulation starts with.
@@ -34,6 +34,7 @@ pub(crate) enum Outcome {
     Failed(FailureKind),
     Slept,
     Signal(u64),
+    Sent,
     Child(Vec<Self>),
     /// A child that goes on by itself.
     Started,
@@ -103,6 +104,7 @@ impl Interpreter {
             Step::Transaction { value, fails } => self.transaction(ctx, *value, *fails).boxed(),
             Step::Sleep(millis) => sleep(ctx, *millis).boxed(),
             Step::Wait(name) => wait(ctx, *name).boxed(),
+            Step::Send { to, name, number } => send(ctx, *to, *name, *number).boxed(),
             Step::Child { program, tie } => child(ctx, *program, *tie).boxed(),
             Step::TakenChild => taken_child(ctx).boxed(),
             Step::Draw(draw) => {
@@ -201,6 +203,12 @@ async fn sleep(ctx: &Context, millis: u64) -> Result<Outcome, Stopped> {
 
 async fn wait(ctx: &Context, name: usize) -> Result<Outcome, Stopped> {
     outcome(ctx, ctx.wait(SIGNALS[name]).await, Outcome::Signal)
+}
+
+async fn send(ctx: &Context, to: usize, name: usize, number: u64) -> Result<Outcome, Stopped> {
+    let to = WorkflowId::new(workflow_id(to)).expect("a short text is an id");
+    let sent = ctx.signal(&to, SIGNALS[name], &sent_value(name, number));
+    outcome(ctx, sent.await, |()| Outcome::Sent)
 }
 
 async fn child(ctx: &Context, program: usize, tie: Tie) -> Result<Outcome, Stopped> {

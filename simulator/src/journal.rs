@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use crate::{
     call::Method,
     deed,
+    mutant::Mutant,
     process::Link,
     world::{World, at_once},
 };
@@ -51,8 +52,8 @@ impl FaultyJournal {
         run: Option<RunId>,
         op: impl FnOnce(&World) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let run = run.map_or(0, |run| run.as_uuid().as_u128());
-        self.link.world.call(&self.link, method, run, op).await
+        let about = run.map_or(0, |run| run.as_uuid().as_u128());
+        self.link.world.call(&self.link, method, about, op).await
     }
 
     /// What the world calls a node of this process.
@@ -224,10 +225,17 @@ impl Journal for FaultyJournal {
     ) -> Result<()> {
         let mut commit = commit.clone();
         commit.node = self.known(commit.node);
-        self.call(Method::Step, Some(commit.run), move |world| {
-            deed::commit_step(world, transaction, commit)
-        })
-        .await
+        let result = self
+            .call(Method::Step, Some(commit.run), move |world| {
+                deed::commit_step(world, transaction, commit)
+            })
+            .await;
+        match result {
+            Err(Error::Unknown(doubt)) if self.link.world.mutant == Some(Mutant::BlindStep) => {
+                Err(Error::Unavailable(doubt))
+            }
+            result => result,
+        }
     }
 
     async fn start(&self, run: &NewRun) -> Result<StartOutcome> {
@@ -244,6 +252,17 @@ impl Journal for FaultyJournal {
 
     async fn signal(&self, signal: &NewSignal) -> Result<SignalOutcome> {
         self.link.world.journal.signal(signal).await
+    }
+
+    async fn send_signal(&self, node: NodeId, signal: &NewSignal) -> Result<SignalOutcome> {
+        let (node, signal) = (self.known(node), signal.clone());
+        let about = deed::value_of(&signal).unwrap_or_default();
+        self.link
+            .world
+            .call(&self.link, Method::Send, about.into(), move |world| {
+                deed::send_signal(world, node, signal)
+            })
+            .await
     }
 
     async fn signal_in(

@@ -42,6 +42,14 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
+    /// Notes a signal that was delivered.
+    pub(crate) fn deliver(&mut self, to: &RunSelector, value: u64) {
+        if let RunSelector::Latest(workflow_id) = to {
+            let delivered = self.delivered.entry(workflow_id.to_string()).or_default();
+            delivered.push(value);
+        }
+    }
+
     /// How often an activity may have been interrupted: each end of a node does that once, and each
     /// loss of its run.
     pub(crate) fn interruptions(&self) -> u32 {

@@ -4,7 +4,7 @@ use sync_workflow::FailureKind;
 
 use crate::{
     interpret::Outcome,
-    program::{Act, Program, Script, Step, Tie, act_value, signal_value},
+    program::{Act, Program, Script, Step, Tie, act_value, sent_value, signal_value},
 };
 
 /// What the oracle takes for granted.
@@ -56,7 +56,9 @@ impl Oracle<'_> {
             (Step::Wait(name), Outcome::Signal(value)) => {
                 let count = self.script.programs[self.program].waits[*name];
                 (0..count).any(|number| signal_value(self.program, *name, number) == *value)
+                    || self.is_sent_to_it(*name, *value)
             }
+            (Step::Send { .. }, Outcome::Sent | Outcome::Failed(FailureKind::NotOpen)) => true,
             (Step::Child { program, tie }, outcome) => return self.child(*program, *tie, outcome),
             (Step::TakenChild, Outcome::Failed(kind)) => *kind == FailureKind::Rejected,
             (Step::Draw(_), Outcome::Drawn(_)) => true,
@@ -79,6 +81,15 @@ impl Oracle<'_> {
         } else {
             Err(format!("{step:?} came to {outcome:?}"))
         }
+    }
+
+    fn is_sent_to_it(&self, waited_for: usize, value: u64) -> bool {
+        self.script.steps().into_iter().any(|step| match step {
+            Step::Send { to, name, number } => {
+                *to == self.program && *name == waited_for && sent_value(*name, *number) == value
+            }
+            _ => false,
+        })
     }
 
     fn act_may(&self, act: usize, outcome: &Outcome) -> bool {

@@ -43,6 +43,8 @@ pub(crate) enum Step {
     Sleep(u64),
     /// Waits for a signal of this name.
     Wait(usize),
+    /// Sends a signal of this name, and with a number of its own, to another program.
+    Send { to: usize, name: usize, number: u64 },
     /// Runs a program as a child.
     Child { program: usize, tie: Tie },
     /// Starts a child under a workflow id that is taken.
@@ -125,12 +127,34 @@ pub(crate) fn signal_value(program: usize, name: usize, number: u32) -> u64 {
     2_000_000 + (program as u64) * 10_000 + (name as u64) * 1_000 + u64::from(number)
 }
 
+/// The value of a signal that a workflow sends.
+pub(crate) const fn sent_value(name: usize, number: u64) -> u64 {
+    3_000_000 + number * 10_000 + (name as u64) * 1_000
+}
+
 /// The workflow id of a program.
 pub(crate) fn workflow_id(program: usize) -> String {
     format!("program-{program}")
 }
 
 impl Script {
+    /// The steps of a program, with those inside of others.
+    pub(crate) fn steps(&self) -> Vec<&Step> {
+        let mut found: Vec<&Step> = Vec::new();
+        let mut left: Vec<&Step> = self
+            .programs
+            .iter()
+            .flat_map(|program| program.segments.iter().flatten())
+            .collect();
+        while let Some(step) = left.pop() {
+            found.push(step);
+            if let Step::Race(steps) | Step::Join(steps) = step {
+                left.extend(steps);
+            }
+        }
+        found
+    }
+
     /// Writes the programs of a simulation.
     pub(crate) fn random(rng: &mut Rng) -> Self {
         let mut author = Author {
@@ -140,6 +164,7 @@ impl Script {
                 acts: Vec::new(),
             },
             budget: 0,
+            sends: 0,
         };
         let workflows = author.rng.usize(1..=3);
         for _ in 0..workflows {
@@ -195,6 +220,8 @@ struct Author<'a> {
     script: Script,
     /// How many steps may still be written.
     budget: u32,
+    /// How many signals workflows send.
+    sends: u64,
 }
 
 impl Author<'_> {
@@ -234,7 +261,7 @@ impl Author<'_> {
     fn step(&mut self, program: usize, depth: u32, nesting: u32, in_race: bool) -> Step {
         self.budget = self.budget.saturating_sub(1);
         let is_leaf = nesting >= DEPTH || self.budget == 0;
-        match self.rng.u32(0..if is_leaf { 76 } else { 100 }) {
+        match self.rng.u32(0..if is_leaf { 82 } else { 106 }) {
             0..=29 => Step::Act(self.act()),
             30..=39 => Step::Transaction {
                 value: self.rng.u64(0..1_000),
@@ -248,9 +275,10 @@ impl Author<'_> {
             }
             63..=70 => Step::Draw(self.draw()),
             71..=72 => Step::TakenChild,
-            73..=82 if depth < DEPTH && self.budget > 0 => self.child(program, depth, in_race),
-            73..=82 => Step::Act(self.act()),
-            83..=90 => {
+            73..=78 => self.send(),
+            79..=88 if depth < DEPTH && self.budget > 0 => self.child(program, depth, in_race),
+            79..=88 => Step::Act(self.act()),
+            89..=96 => {
                 let width = self.rng.usize(2..=3);
                 Step::Race(self.steps(width, program, depth, nesting, true))
             }
@@ -272,6 +300,16 @@ impl Author<'_> {
         (0..width)
             .map(|_| self.step(program, depth, nesting + 1, in_race))
             .collect()
+    }
+
+    /// To a program that was begun before, or to itself.
+    fn send(&mut self) -> Step {
+        self.sends += 1;
+        Step::Send {
+            to: self.rng.usize(0..self.script.programs.len()),
+            name: self.rng.usize(0..SIGNALS.len()),
+            number: self.sends,
+        }
     }
 
     fn child(&mut self, program: usize, depth: u32, in_race: bool) -> Step {

@@ -153,7 +153,7 @@ impl World {
         &self,
         link: &Link,
         method: Method,
-        run: u128,
+        about: u128,
         op: impl FnOnce(&Self) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         if link.is_dead() {
@@ -166,7 +166,7 @@ impl World {
             key: Key {
                 process: link.process,
                 method,
-                run,
+                about,
             },
             life: link.life,
             apply: Some(Box::new(move |world| {
@@ -197,7 +197,7 @@ impl World {
         let key = Key {
             process: link.process,
             method: Method::Look,
-            run: u128::from(millis),
+            about: u128::from(millis),
         };
         if !link.is_dead() {
             self.lock().arrived.push((key, Asked::Work(millis, done)));
@@ -248,7 +248,7 @@ impl World {
                     "p{} calls {:?} #{id} {}",
                     key.process,
                     key.method,
-                    short(key.run)
+                    short(key.about)
                 )
             },
         );

@@ -57,6 +57,8 @@ pub enum FailureKind {
     Undecodable,
     /// It could not be started: its workflow id is taken.
     Rejected,
+    /// There is no open run to signal.
+    NotOpen,
     /// An operator ended it.
     Terminated,
 }
@@ -169,9 +171,10 @@ fn is_contended(error: &(dyn Error + 'static)) -> bool {
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 fn is_passing(code: &str) -> bool {
     /// Serialization failure, deadlock; a busy SQLite file, also within and between its readers; a
-    /// session or server that was shut down, or that waited too long.
-    const CODES: [&str; 9] = [
-        "40001", "40P01", "5", "517", "261", "57P01", "57P02", "57P03", "25P03",
+    /// session or server that was shut down, or that waited too long; a standby, or a primary that
+    /// was demoted.
+    const CODES: [&str; 10] = [
+        "40001", "40P01", "5", "517", "261", "57P01", "57P02", "57P03", "25P03", "25006",
     ];
     /// Connections, resources such as disk and memory, the system below the database.
     const CLASSES: [&str; 3] = ["08", "53", "58"];

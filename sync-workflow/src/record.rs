@@ -52,6 +52,10 @@ pub enum RecordKind {
     TimerFired = 21,
     /// A signal was received by the wait with this command number.
     SignalReceived = 30,
+    /// A signal to another workflow was delivered; the payload names the workflow id.
+    SignalSent = 31,
+    /// A signal to another workflow could not be delivered.
+    SignalFailed = 32,
     /// A child was started; the payload names its workflow id and run.
     ChildStarted = 40,
     /// A child returned a value.
@@ -74,7 +78,7 @@ pub enum RecordKind {
 
 impl RecordKind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Started,
         Self::SideEffect,
         Self::ActivityCompleted,
@@ -85,6 +89,8 @@ impl RecordKind {
         Self::TimerStarted,
         Self::TimerFired,
         Self::SignalReceived,
+        Self::SignalSent,
+        Self::SignalFailed,
         Self::ChildStarted,
         Self::ChildCompleted,
         Self::ChildFailed,

@@ -202,6 +202,15 @@ impl Journal for Tapped {
             .await
     }
 
+    async fn send_signal(&self, node: NodeId, signal: &NewSignal) -> Result<SignalOutcome> {
+        self.perhaps(
+            "send_signal",
+            unknown,
+            self.journal.send_signal(node, signal),
+        )
+        .await
+    }
+
     async fn request_cancel(&self, run: &RunSelector) -> Result<Option<WokenRun>> {
         self.perhaps("request_cancel", unknown, self.journal.request_cancel(run))
             .await

@@ -16,7 +16,8 @@ use super::Context;
 use crate::{
     failure::{CallError, Cancelled, ErrorValue, Failure},
     id::{CommandId, WorkflowId},
-    payload,
+    journal::MAX_PAYLOAD_BYTES,
+    payload, record,
     replay::{
         ActivityOptions, ChildRequest, Command, Request, Resolution, RetryPolicy, SharedMachine,
         TimerDue, lock, timer_fingerprint,
@@ -223,6 +224,59 @@ impl<T: DeserializeOwned> Future for Wait<T> {
     }
 }
 
+/// A signal to another workflow. Awaiting it gives nothing, or why it could not be delivered.
+#[must_use = "a signal is sent when it is awaited"]
+pub struct SignalCall {
+    call: Call,
+    unsendable: Option<Failure>,
+}
+
+impl SignalCall {
+    pub(super) fn new<V: Serialize + ?Sized>(
+        context: &Context,
+        to: &WorkflowId,
+        name: &str,
+        value: &V,
+    ) -> Self {
+        let (payload, unsendable) = match payload::encode(value).and_then(within_limit) {
+            Ok(payload) => (payload, None),
+            Err(failure) => (Bytes::new(), Some(failure)),
+        };
+        let fingerprint = record::fingerprint(to.as_str().as_bytes()).rotate_left(1)
+            ^ payload::fingerprint(&payload);
+        let request = Request::Send {
+            to: to.clone(),
+            payload,
+        };
+        Self {
+            call: Call::new(context, request, name.into(), fingerprint),
+            unsendable,
+        }
+    }
+}
+
+impl Future for SignalCall {
+    type Output = Result<(), CallError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        if let Some(failure) = self.unsendable.take() {
+            return Poll::Ready(Err(CallError::Other(failure)));
+        }
+        let result = ready!(self.call.poll(cx));
+        Poll::Ready(result.map(drop).map_err(CallError::from_failure))
+    }
+}
+
+fn within_limit(payload: Bytes) -> Result<Bytes, Failure> {
+    if payload.len() > MAX_PAYLOAD_BYTES {
+        return Err(Failure::final_error(format!(
+            "the signal has {} bytes, more than the limit of {MAX_PAYLOAD_BYTES} bytes",
+            payload.len()
+        )));
+    }
+    Ok(payload)
+}
+
 /// Completes when the run is asked to cancel.
 #[must_use = "futures do nothing unless awaited"]
 pub struct Cancellation(Call);
@@ -277,6 +331,12 @@ impl<T: DeserializeOwned, E: ErrorValue> ChildCall<T, E> {
     /// id exists, the call fails with [`crate::FailureKind::Rejected`].
     pub fn id(self, workflow_id: WorkflowId) -> Self {
         self.with(|child| child.workflow_id = Some(workflow_id))
+    }
+
+    /// The child's workflow id: what signals to it are addressed to.
+    #[must_use]
+    pub fn workflow_id(&self) -> WorkflowId {
+        lock(&self.0.call.machine).child_workflow_id(self.0.call.id)
     }
 
     /// Sends the child to the workers of another queue.

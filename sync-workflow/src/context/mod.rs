@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
-pub use call::{ActivityCall, Cancellation, ChildCall, Sleep, Wait};
+pub use call::{ActivityCall, Cancellation, ChildCall, SignalCall, Sleep, Wait};
 #[cfg(feature = "runtime")]
 pub use callee::{Activity, ActivityType};
 pub use callee::{ActivityCallee, Workflow, WorkflowCallee, WorkflowType, function_name};
@@ -95,6 +95,34 @@ impl Context {
     /// arrived; those that arrive before anybody waits are kept.
     pub fn wait<T: DeserializeOwned>(&self, signal: &str) -> Wait<T> {
         Wait::new(self, signal)
+    }
+
+    /// Sends a signal to the open run of a workflow id, once: whatever crashes or is repeated in
+    /// between, the receiver gets it once. It is kept until the receiver waits for it.
+    ///
+    /// Fails with [`crate::FailureKind::NotOpen`] when no run of the id is open.
+    ///
+    /// ```
+    /// use sync_workflow::{Context, Failure, id::WorkflowId};
+    ///
+    /// /// Asks another workflow for something, and waits for its answer.
+    /// async fn ask(ctx: Context, desk: String) -> Result<bool, Failure> {
+    ///     ctx.signal(&WorkflowId::new(desk)?, "question", &ctx.workflow_id()).await?;
+    ///     Ok(ctx.wait::<bool>("answer").await?)
+    /// }
+    ///
+    /// async fn desk(ctx: Context, (): ()) -> Result<(), Failure> {
+    ///     let asker = ctx.wait::<WorkflowId>("question").await?;
+    ///     Ok(ctx.signal(&asker, "answer", &true).await?)
+    /// }
+    /// ```
+    pub fn signal<T: Serialize + ?Sized>(
+        &self,
+        to: &WorkflowId,
+        name: &str,
+        value: &T,
+    ) -> SignalCall {
+        SignalCall::new(self, to, name, value)
     }
 
     /// Starts a child workflow and awaits its result.

@@ -57,6 +57,9 @@ pub const MAX_PAYLOAD_BYTES: usize = 4 * 1024 * 1024;
 /// still takes well under a second.
 pub const MAX_HISTORY_RECORDS: u32 = 100_000;
 
+/// How many runs of a workflow id [`Journal::send_signal`] looks through.
+pub const SENT_SIGNAL_RUNS: u32 = 32;
+
 /// Durable storage of runs, records, signals and node leases.
 ///
 /// Time is the storage's own: every timestamp that a method takes or returns is on the clock of the
@@ -120,11 +123,11 @@ pub trait Journal: Send + Sync + 'static {
     /// [`Error::Unknown`]: the acknowledgement was lost. Ask [`Journal::was_committed`].
     async fn commit(&self, node: NodeId, batch: &Batch) -> Result<BatchOutcome>;
 
-    /// Whether a batch whose acknowledgement was lost has happened. Waits until the transaction in
-    /// doubt has ended, then reads the records back.
+    /// Whether a batch whose acknowledgement was lost has happened. Waits until every write of the
+    /// node's that is in doubt has ended, then reads the records back.
     ///
     /// Returns `None` when the batch holds nothing that can be read back; sending such a batch
-    /// again is harmless.
+    /// again is harmless. An empty one only waits.
     ///
     /// # Errors
     ///
@@ -185,6 +188,17 @@ pub trait Journal: Send + Sync + 'static {
     /// Delivers a signal to the open run of a workflow id. Idempotent by signal id: a second
     /// delivery with the same id is [`SignalOutcome::Duplicate`].
     async fn signal(&self, signal: &NewSignal) -> Result<SignalOutcome>;
+
+    /// Delivers a signal that a run of this node's sends. As [`Self::signal`], and a signal whose id
+    /// an earlier run of the receiver's workflow id was sent is [`SignalOutcome::Duplicate`] too: who
+    /// sends it again may find another run there. Of the runs of the workflow id the latest
+    /// [`SENT_SIGNAL_RUNS`] are looked through, or more.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Fenced`]: the node's lease row is gone. So whoever takes over the sender finds the
+    /// signal delivered, or delivers it; nobody else does any more.
+    async fn send_signal(&self, node: NodeId, signal: &NewSignal) -> Result<SignalOutcome>;
 
     /// Delivers a signal inside the caller's own transaction on the journal's database.
     async fn signal_in(

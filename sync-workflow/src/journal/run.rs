@@ -135,7 +135,8 @@ pub struct TransactionCommit {
 pub struct NewSignal {
     /// To whom.
     pub to: RunSelector,
-    /// The idempotency key, unique within the chain of runs.
+    /// The idempotency key: unique within the chain of runs for [`super::Journal::signal`], and
+    /// everywhere for [`super::Journal::send_signal`].
     pub id: Arc<str>,
     /// Its name.
     pub name: Arc<str>,

@@ -125,6 +125,11 @@ pub(crate) enum Request {
         due: TimerDue,
     },
     Signal,
+    /// A signal to another workflow.
+    Send {
+        to: WorkflowId,
+        payload: Bytes,
+    },
     Child(ChildRequest),
     /// Completes when the run is asked to cancel. Leaves no record of its own.
     Cancellation,
@@ -177,6 +182,7 @@ impl Command {
             Request::Activity { .. }
             | Request::Transaction { .. }
             | Request::Signal
+            | Request::Send { .. }
             | Request::Cancellation => None,
         }
     }
@@ -188,6 +194,7 @@ impl Command {
             Request::Transaction { .. } => RecordKind::TransactionCompleted,
             Request::Timer { .. } => RecordKind::TimerFired,
             Request::Signal => RecordKind::SignalReceived,
+            Request::Send { .. } => RecordKind::SignalSent,
             Request::Child(_) => RecordKind::ChildCompleted,
             Request::Cancellation => RecordKind::CancelRequested,
         }
@@ -205,6 +212,10 @@ impl Command {
                 RecordKind::TransactionCompleted | RecordKind::TransactionFailed
             ) | (Request::Timer { .. }, RecordKind::TimerFired)
                 | (Request::Signal, RecordKind::SignalReceived)
+                | (
+                    Request::Send { .. },
+                    RecordKind::SignalSent | RecordKind::SignalFailed
+                )
                 | (
                     Request::Child(_),
                     RecordKind::ChildCompleted | RecordKind::ChildFailed

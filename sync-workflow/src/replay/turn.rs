@@ -52,6 +52,13 @@ pub enum Event {
         /// Its encoded value.
         payload: Bytes,
     },
+    /// A signal to another workflow was delivered, or could not be.
+    SignalSent {
+        /// Its command.
+        command: CommandId,
+        /// Why it was not delivered, if it was not.
+        result: Result<(), Failure>,
+    },
     /// A child ended, or could not be started.
     ChildClosed {
         /// The child.
@@ -131,6 +138,17 @@ pub enum Action {
         body: TransactionBody,
         /// How it is tried when it stands in another transaction's way.
         retry: Arc<RetryPolicy>,
+    },
+    /// Deliver a signal and report [`Event::SignalSent`].
+    SendSignal {
+        /// Its command.
+        command: CommandId,
+        /// The receiver: its open run.
+        to: WorkflowId,
+        /// The signal's name.
+        name: Arc<str>,
+        /// Its encoded value.
+        payload: Bytes,
     },
     /// Report [`Event::TimerFired`] at this time.
     SetTimer {

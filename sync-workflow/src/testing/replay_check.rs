@@ -217,6 +217,14 @@ impl Resumed {
                 name: Arc::clone(&record.name),
                 payload,
             },
+            RecordKind::SignalSent => Event::SignalSent {
+                command,
+                result: Ok(()),
+            },
+            RecordKind::SignalFailed => Event::SignalSent {
+                command,
+                result: Err(Failure::decode(&payload)),
+            },
             RecordKind::ChildCompleted => Event::ChildClosed {
                 child: *self.children.get(&command)?,
                 result: Ok(payload),

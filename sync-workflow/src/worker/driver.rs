@@ -3,11 +3,13 @@
 //! Durability barrier: actions wait in `gated` until every record before them is durable. One
 //! commit of a run is under way at a time; what the run produces meanwhile gathers in `outbox`.
 
+mod abort;
 mod attempts;
 mod births;
 mod inbox;
 mod leaving;
 mod load;
+mod sends;
 mod steps;
 
 use std::{
@@ -19,7 +21,7 @@ use std::{
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use self::{attempts::Activities, steps::Steps};
+use self::{attempts::Activities, sends::Sends, steps::Steps};
 use super::{
     committer::Work,
     mailbox::{Mailbox, Message},
@@ -52,6 +54,7 @@ pub(super) struct Driver {
     /// What an attempt that ended where it began has to tell.
     finished: Option<Message>,
     steps: Steps,
+    sends: Sends,
     /// The run that each awaited child is in now, and the run that it was started as.
     awaited_children: HashMap<RunId, RunId>,
     inbox: inbox::Seen,
@@ -127,6 +130,7 @@ impl Driver {
             activities: Activities::default(),
             finished: None,
             steps: Steps::default(),
+            sends: Sends::default(),
             awaited_children: HashMap::new(),
             inbox,
             ending: None,
@@ -220,6 +224,10 @@ impl Driver {
             }
             Message::StepCommitted { record, result } => {
                 return self.step_committed(record, result).await;
+            }
+            Message::SignalSent { command, result } => {
+                self.sends.ended(command);
+                self.happened(Event::SignalSent { command, result });
             }
             Message::ChildClosed { child, result } => {
                 if self.forget_child(child) {
@@ -321,6 +329,12 @@ impl Driver {
                 self.start_activity(command, name, input, options);
             }
             Action::StartTransaction { command, body, .. } => self.start_step(command, body),
+            Action::SendSignal {
+                command,
+                to,
+                name,
+                payload,
+            } => self.send_signal(command, to, name, payload),
             Action::SetTimer { command, due } => {
                 self.timers.insert((due, command, TimerKind::Durable));
             }
@@ -332,6 +346,7 @@ impl Driver {
                 self.timers.retain(|(_, timer, _)| *timer != command);
                 self.abandon_activity(command);
                 self.steps.abandon(command);
+                self.sends.ended(command);
             }
         }
     }

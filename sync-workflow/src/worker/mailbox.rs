@@ -43,6 +43,11 @@ pub(crate) enum Message {
         record: Record,
         result: journal::Result<()>,
     },
+    /// A signal of the run's was delivered, or cannot be.
+    SignalSent {
+        command: CommandId,
+        result: Result<(), Failure>,
+    },
     /// A child that ran on this node has closed.
     ChildClosed {
         child: RunId,

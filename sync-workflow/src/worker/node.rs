@@ -26,6 +26,9 @@ use crate::{
     journal::{Batch, ClaimedRun, Error, Hint, Journal, NewRun, Placement, WokenRun},
 };
 
+/// How many signals of workflows are delivered at once. Each takes a connection for a moment.
+const MAX_SENDS: usize = 16;
+
 /// What the tasks of a node share.
 pub(crate) struct Node {
     pub(crate) id: NodeId,
@@ -41,6 +44,8 @@ pub(crate) struct Node {
     pub(crate) dispatch: Notify,
     /// Told whenever a run leaves.
     pub(crate) departed: Notify,
+    /// Turns for signals that workflows send.
+    pub(crate) sends: Semaphore,
     places: Arc<Semaphore>,
     /// The runs in memory.
     residents: Mutex<HashMap<RunId, Resident>>,
@@ -78,6 +83,7 @@ impl Node {
         Arc::new(Self {
             activity_slots: Arc::new(Semaphore::new(parts.settings.activity_slots)),
             places: Arc::new(Semaphore::new(parts.settings.max_resident_runs)),
+            sends: Semaphore::new(MAX_SENDS),
             id: parts.id,
             journal: parts.journal,
             clock: parts.clock,

@@ -95,6 +95,8 @@ fn commands(history: &History, tell: &mut impl FnMut(&'static str, String)) {
             | RecordKind::TransactionFailed
             | RecordKind::TimerFired
             | RecordKind::SignalReceived
+            | RecordKind::SignalSent
+            | RecordKind::SignalFailed
             | RecordKind::ChildCompleted
             | RecordKind::ChildFailed => &mut completed,
             RecordKind::Started

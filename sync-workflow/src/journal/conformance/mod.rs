@@ -115,6 +115,8 @@ macro_rules! journal_conformance {
                 a_signal_finds_the_latest_run_of_a_workflow_id
                 a_signal_to_nobody_is_not_open
                 a_signal_tells_who_holds_the_run
+                what_a_run_sent_is_not_delivered_again_to_a_workflow_that_was_started_anew
+                a_node_that_was_declared_dead_sends_no_signal
                 concurrent_signals_are_all_counted
             }
             starts {

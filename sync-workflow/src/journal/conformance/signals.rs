@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::world::{World, appending, latest, new_run, run_id, signal};
 use crate::journal::{
-    Journal, Result, RunCommit, RunOutcome, RunSelector, SignalOutcome, WakeAt, WokenRun,
+    Error, IdReuse, Journal, NewRun, Placement, Result, RunCommit, RunOutcome, RunSelector, SignalOutcome, WakeAt, WokenRun,
 };
 
 pub async fn a_signal_is_delivered_once(journal: Arc<dyn Journal>) -> Result<()> {
@@ -126,6 +126,53 @@ pub async fn a_signal_to_nobody_is_not_open(journal: Arc<dyn Journal>) -> Result
         world.signal(&signal(latest("a"), "one")).await?,
         SignalOutcome::NotOpen
     );
+    assert_eq!(world.arrived(run).await?.signals.len(), 0);
+    Ok(())
+}
+
+/// Whoever sent it and lost the answer sends it again, and finds another run there.
+pub async fn what_a_run_sent_is_not_delivered_again_to_a_workflow_that_was_started_anew(
+    journal: Arc<dyn Journal>,
+) -> Result<()> {
+    let world = World::new(journal).await?;
+    let send = async |id| world.send_signal(world.node, &signal(latest("a"), id)).await;
+    let first = world.born("a").await?;
+    assert!(matches!(send("one").await?, SignalOutcome::Delivered(_)));
+    world.signal_run(first, "of a client").await?;
+    world.close(first, 1).await?;
+    assert_eq!(send("one").await?, SignalOutcome::Duplicate);
+    assert_eq!(send("two").await?, SignalOutcome::NotOpen);
+
+    let again = NewRun {
+        reuse: IdReuse::StartNew,
+        placement: Placement::Here,
+        ..new_run("a")
+    };
+    let second = world.start_by_batch(again).await?;
+    assert_eq!(send("one").await?, SignalOutcome::Duplicate);
+    assert!(matches!(
+        send("two").await?,
+        SignalOutcome::Delivered(woken) if woken.run == second
+    ));
+    // A key of a client's says nothing about the next run.
+    assert!(matches!(
+        world.signal_run(second, "of a client").await?,
+        SignalOutcome::Delivered(_)
+    ));
+    assert_eq!(world.arrived(second).await?.signals.len(), 2);
+    Ok(())
+}
+
+pub async fn a_node_that_was_declared_dead_sends_no_signal(
+    journal: Arc<dyn Journal>,
+) -> Result<()> {
+    let world = World::new(journal).await?;
+    let dead = world.another().await?;
+    let run = world.born("a").await?;
+    dead.retire(dead.node).await?;
+    let signal = signal(latest("a"), "one");
+    let sent = dead.send_signal(dead.node, &signal).await;
+    assert!(matches!(sent, Err(Error::Fenced)));
     assert_eq!(world.arrived(run).await?.signals.len(), 0);
     Ok(())
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::state::{Stand, State};
 use crate::{
-    id::RunId,
+    id::{NodeId, RunId},
     journal::{Error, NewSignal, Result, RunSelector, SignalMessage, SignalOutcome, WokenRun},
     record::{Record, RecordKind},
     status::RunStatus,
@@ -26,6 +26,21 @@ impl State {
     }
 
     pub(super) fn signal(&mut self, signal: &NewSignal, now: Timestamp) -> SignalOutcome {
+        self.deliver(signal, false, now)
+    }
+
+    pub(super) fn send_signal(
+        &mut self,
+        node: NodeId,
+        signal: &NewSignal,
+        now: Timestamp,
+    ) -> Result<SignalOutcome> {
+        self.check_lease(node)?;
+        Ok(self.deliver(signal, true, now))
+    }
+
+    /// Stores a signal whose id is new to the chain, or to all runs of the workflow id.
+    fn deliver(&mut self, signal: &NewSignal, everywhere: bool, now: Timestamp) -> SignalOutcome {
         let Some(id) = self.select(&signal.to) else {
             return SignalOutcome::NotOpen;
         };
@@ -34,7 +49,8 @@ impl State {
         };
         let is_open = run.is_open();
         let chain = self.chains.entry(run.chain).or_default();
-        if chain.known.contains(&signal.id) {
+        let sent = self.sent.entry(run.workflow_id.clone()).or_default();
+        if chain.known.contains(&signal.id) || (everywhere && sent.contains(&signal.id)) {
             return SignalOutcome::Duplicate;
         }
         if !is_open {
@@ -43,6 +59,7 @@ impl State {
         self.last_signal += 1;
         let sequence = self.last_signal;
         chain.known.insert(Arc::clone(&signal.id));
+        sent.insert(Arc::clone(&signal.id));
         chain.waiting.insert(
             sequence,
             SignalMessage {
@@ -104,6 +121,8 @@ pub(in crate::journal) fn final_status(record: &Record) -> Result<RunStatus> {
         | RecordKind::TimerStarted
         | RecordKind::TimerFired
         | RecordKind::SignalReceived
+        | RecordKind::SignalSent
+        | RecordKind::SignalFailed
         | RecordKind::ChildStarted
         | RecordKind::ChildCompleted
         | RecordKind::ChildFailed

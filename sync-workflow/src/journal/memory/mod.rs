@@ -194,6 +194,11 @@ impl Journal for MemoryJournal {
         Ok(self.lock().signal(signal, self.now()))
     }
 
+    async fn send_signal(&self, node: NodeId, signal: &NewSignal) -> Result<SignalOutcome> {
+        bounds::check_signal(signal)?;
+        self.lock().send_signal(node, signal, self.now())
+    }
+
     async fn signal_in(
         &self,
         _transaction: StepTransaction<'_>,

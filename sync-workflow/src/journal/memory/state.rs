@@ -30,6 +30,8 @@ pub(super) struct State {
     children: HashMap<RunId, BTreeSet<RunId>>,
     pub(super) chains: HashMap<RunId, Chain>,
     pub(super) last_signal: i64,
+    /// The ids of the signals that each workflow id was sent.
+    pub(super) sent: HashMap<WorkflowId, HashSet<Arc<str>>>,
 }
 
 /// The signals of a chain of runs.

@@ -31,6 +31,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "history_view",
         sql: include_str!("../../../../migrations/postgres/0002_history_view.sql"),
     },
+    Migration {
+        version: 3,
+        name: "signals_sent",
+        sql: include_str!("../../../../migrations/postgres/0003_signals_sent.sql"),
+    },
 ];
 
 const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version;

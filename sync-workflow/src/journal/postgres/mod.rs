@@ -265,7 +265,12 @@ impl Journal for PostgresJournal {
 
     async fn signal(&self, signal: &NewSignal) -> Result<SignalOutcome> {
         check_signal(signal)?;
-        signals::signal(&self.shared, signal).await
+        signals::signal(&self.shared, signal, None).await
+    }
+
+    async fn send_signal(&self, node: NodeId, signal: &NewSignal) -> Result<SignalOutcome> {
+        check_signal(signal)?;
+        signals::signal(&self.shared, signal, Some(node)).await
     }
 
     async fn signal_in(

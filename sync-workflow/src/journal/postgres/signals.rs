@@ -11,23 +11,44 @@ use super::{
 };
 use crate::{
     id::{NodeId, RunId},
-    journal::{NewSignal, Result, SignalOutcome, WokenRun},
+    journal::{Error, NewSignal, Result, SENT_SIGNAL_RUNS, SignalOutcome, WokenRun},
 };
 
 // The row of the run is locked first: it does not close while the signal is stored. The count goes up
 // with the signal, so that a suspension which has not seen it is refused.
+//
+// `$6` is the node whose run sends it, if one does. Its lease is held until the signal is delivered, and
+// `sent` finds what an earlier run of the workflow id was sent, among the latest `$7` runs.
 const SIGNAL: &str = "
-WITH chosen AS MATERIALIZED (
+WITH alive AS MATERIALIZED (
+    SELECT node_id FROM sync_workflow.nodes WHERE node_id = $6 FOR KEY SHARE
+), fence AS MATERIALIZED (
+    SELECT $6 IS NULL OR EXISTS (SELECT FROM alive) AS is_open
+), chosen AS MATERIALIZED (
     SELECT coalesce($1, (
         SELECT run_id FROM sync_workflow.runs
         WHERE workflow_id = $2 ORDER BY sequence DESC LIMIT 1)) AS run_id
 ), target AS MATERIALIZED (
     SELECT r.run_id, r.chain_id FROM sync_workflow.runs r
-    WHERE r.run_id = (SELECT run_id FROM chosen) AND r.status < 10
+    WHERE (SELECT is_open FROM fence)
+          AND r.run_id = (SELECT run_id FROM chosen) AND r.status < 10
     FOR NO KEY UPDATE
+), sent AS MATERIALIZED (
+    SELECT s.chain_id FROM (
+        SELECT DISTINCT latest.chain_id FROM (
+            SELECT r.chain_id FROM sync_workflow.runs r
+            WHERE r.workflow_id = (SELECT o.workflow_id FROM sync_workflow.runs o
+                                   WHERE o.run_id = (SELECT run_id FROM chosen))
+            ORDER BY r.sequence DESC LIMIT $7
+        ) latest
+    ) chain
+    CROSS JOIN LATERAL (
+        SELECT s.chain_id FROM sync_workflow.signals s
+        WHERE s.chain_id = chain.chain_id AND s.signal_id = $3 OFFSET 0
+    ) s
 ), stored AS (
     INSERT INTO sync_workflow.signals (chain_id, signal_id, name, payload)
-    SELECT chain_id, $3, $4, $5 FROM target
+    SELECT chain_id, $3, $4, $5 FROM target WHERE NOT EXISTS (SELECT FROM sent)
     ON CONFLICT (chain_id, signal_id) DO NOTHING
     RETURNING chain_id
 ), arrived AS MATERIALIZED (
@@ -40,8 +61,10 @@ WITH chosen AS MATERIALIZED (
     WHERE r.run_id = arrived.run_id
     RETURNING r.run_id, r.node_id
 )
-SELECT EXISTS (SELECT FROM target),
-       EXISTS (SELECT FROM sync_workflow.runs r
+SELECT (SELECT is_open FROM fence),
+       EXISTS (SELECT FROM target),
+       EXISTS (SELECT FROM sent)
+       OR EXISTS (SELECT FROM sync_workflow.runs r
                JOIN sync_workflow.signals s ON s.chain_id = r.chain_id AND s.signal_id = $3
                WHERE r.run_id = (SELECT run_id FROM chosen)),
        (SELECT run_id FROM sync_workflow.runs r
@@ -53,12 +76,16 @@ FROM (VALUES (1)) AS always LEFT JOIN bumped ON true";
 /// next one of its chain, in that very moment.
 const MAX_ROUNDS: u32 = 16;
 
-type SignalRow = (bool, bool, Option<Uuid>, Option<Uuid>, Option<Uuid>);
+type SignalRow = (bool, bool, bool, Option<Uuid>, Option<Uuid>, Option<Uuid>);
 
-pub(super) async fn signal(shared: &Shared, signal: &NewSignal) -> Result<SignalOutcome> {
+pub(super) async fn signal(
+    shared: &Shared,
+    signal: &NewSignal,
+    sender: Option<NodeId>,
+) -> Result<SignalOutcome> {
     for _ in 0..MAX_ROUNDS {
-        let row = shared.row(Effect::Commit, query(signal)).await?;
-        if let Delivery::Settled(outcome) = outcome(row) {
+        let row = shared.row(Effect::Commit, query(signal, sender)).await?;
+        if let Delivery::Settled(outcome) = outcome(row)? {
             return Ok(outcome);
         }
     }
@@ -71,19 +98,22 @@ pub(super) async fn signal_in(
     signal: &NewSignal,
 ) -> Result<SignalOutcome> {
     for _ in 0..MAX_ROUNDS {
-        let row = query(signal)
+        let row = query(signal, None)
             .persistent(opening.keeps_statements())
             .fetch_optional(&mut *connection)
             .await
             .map_err(|error| failure::of_statement(error, Effect::None))?;
-        if let Delivery::Settled(outcome) = outcome(row) {
+        if let Delivery::Settled(outcome) = outcome(row)? {
             return Ok(outcome);
         }
     }
     Ok(SignalOutcome::NotOpen)
 }
 
-fn query(signal: &NewSignal) -> QueryAs<'_, Postgres, SignalRow, PgArguments> {
+fn query(
+    signal: &NewSignal,
+    sender: Option<NodeId>,
+) -> QueryAs<'_, Postgres, SignalRow, PgArguments> {
     let (run, workflow_id) = columns(&signal.to);
     sqlx::query_as(SIGNAL)
         .bind(run)
@@ -91,6 +121,8 @@ fn query(signal: &NewSignal) -> QueryAs<'_, Postgres, SignalRow, PgArguments> {
         .bind(&*signal.id)
         .bind(&*signal.name)
         .bind(&signal.payload[..])
+        .bind(sender.map(|node| node.as_uuid()))
+        .bind(sender.map_or(0, |_| i64::from(SENT_SIGNAL_RUNS)))
 }
 
 /// What one try to deliver found.
@@ -100,18 +132,21 @@ enum Delivery {
     Moved,
 }
 
-fn outcome(row: Option<SignalRow>) -> Delivery {
-    let Some((locked, known, open, bumped, node)) = row else {
-        return Delivery::Settled(SignalOutcome::NotOpen);
+fn outcome(row: Option<SignalRow>) -> Result<Delivery> {
+    let Some((may_send, locked, known, open, bumped, node)) = row else {
+        return Ok(Delivery::Settled(SignalOutcome::NotOpen));
     };
-    Delivery::Settled(match bumped {
+    if !may_send {
+        return Err(Error::Fenced);
+    }
+    Ok(Delivery::Settled(match bumped {
         Some(run) => SignalOutcome::Delivered(WokenRun {
             run: RunId::from_uuid(run),
             node: node.map(NodeId::from_uuid),
         }),
         // It conflicted with a row, whether this snapshot shows that or not.
         None if locked || known => SignalOutcome::Duplicate,
-        None if open.is_some() => return Delivery::Moved,
+        None if open.is_some() => return Ok(Delivery::Moved),
         None => SignalOutcome::NotOpen,
-    })
+    }))
 }

@@ -293,6 +293,15 @@ impl Journal for SqliteJournal {
         .await
     }
 
+    async fn send_signal(&self, node: NodeId, signal: &NewSignal) -> Result<SignalOutcome> {
+        bounds::check_signal(signal)?;
+        let signal = signal.clone();
+        self.write(move |connection, now| {
+            Box::pin(async move { signal::send(connection, node, &signal, now).await })
+        })
+        .await
+    }
+
     async fn signal_in(
         &self,
         transaction: StepTransaction<'_>,

@@ -7,12 +7,12 @@ use sqlx::SqliteConnection;
 use super::{
     bulk::Bulk,
     error::failed,
-    run,
+    node as lease, run,
     value::{Micros, bytes, column},
 };
 use crate::{
-    id::RunId,
-    journal::{NewSignal, Result, SignalMessage, SignalOutcome},
+    id::{NodeId, RunId},
+    journal::{NewSignal, Result, SENT_SIGNAL_RUNS, SignalMessage, SignalOutcome},
 };
 
 /// Stores a signal for an open run, once.
@@ -24,6 +24,32 @@ pub(super) async fn deliver(
     let Some(found) = run::select(connection, &signal.to).await? else {
         return Ok(SignalOutcome::NotOpen);
     };
+    store(connection, &found, signal, now).await
+}
+
+/// As [`deliver`], for a run of a node: once among all runs of the workflow id.
+pub(super) async fn send(
+    connection: &mut SqliteConnection,
+    node: NodeId,
+    signal: &NewSignal,
+    now: Micros,
+) -> Result<SignalOutcome> {
+    lease::check(connection, node).await?;
+    let Some(found) = run::select(connection, &signal.to).await? else {
+        return Ok(SignalOutcome::NotOpen);
+    };
+    if was_sent(connection, found.run, &signal.id).await? {
+        return Ok(SignalOutcome::Duplicate);
+    }
+    store(connection, &found, signal, now).await
+}
+
+async fn store(
+    connection: &mut SqliteConnection,
+    found: &run::Found,
+    signal: &NewSignal,
+    now: Micros,
+) -> Result<SignalOutcome> {
     if is_known(connection, found.chain, &signal.id).await? {
         return Ok(SignalOutcome::Duplicate);
     }
@@ -52,6 +78,26 @@ async fn is_known(connection: &mut SqliteConnection, chain: RunId, id: &Arc<str>
         .await
         .map_err(failed)?;
     Ok(known.is_some())
+}
+
+/// Whether an earlier run of the same workflow id was sent it.
+async fn was_sent(connection: &mut SqliteConnection, to: RunId, id: &Arc<str>) -> Result<bool> {
+    let sent = sqlx::query(
+        "SELECT 1 FROM (
+             SELECT chain FROM sync_workflow_runs
+             WHERE workflow_id = (SELECT workflow_id FROM sync_workflow_runs WHERE run = ?)
+             ORDER BY sequence DESC LIMIT ?
+         ) AS latest
+         JOIN sync_workflow_signals AS signal ON signal.chain = latest.chain AND signal.id = ?
+         LIMIT 1",
+    )
+    .bind(to.as_uuid())
+    .bind(SENT_SIGNAL_RUNS)
+    .bind(Arc::clone(id))
+    .fetch_optional(connection)
+    .await
+    .map_err(failed)?;
+    Ok(sent.is_some())
 }
 
 /// Marks signals of each run's own chain as consumed.

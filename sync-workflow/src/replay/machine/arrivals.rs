@@ -60,6 +60,7 @@ impl Machine {
                     });
                 }
             }
+            Event::SignalSent { command, result } => self.signal_sent(command, result),
             Event::ChildClosed { child, result } => {
                 if let Some(command) = self.children.get(&child).copied() {
                     self.complete(
@@ -110,6 +111,19 @@ impl Machine {
                 self.resolve(id, Resolution::Failure(failure));
             }
         }
+    }
+
+    fn signal_sent(&mut self, id: CommandId, result: Result<(), Failure>) {
+        let Some(Request::Send { to, .. }) = self.commands.get(&id).map(|command| &command.request)
+        else {
+            return;
+        };
+        let to = Bytes::copy_from_slice(to.as_str().as_bytes());
+        self.complete(
+            id,
+            (RecordKind::SignalSent, RecordKind::SignalFailed),
+            result.map(|()| to),
+        );
     }
 
     pub(super) fn child_closed(&mut self, kind: RecordKind) {

@@ -98,10 +98,20 @@ impl Machine {
         }
     }
 
+    /// The workflow id that a child has, or will have.
+    pub(crate) fn child_workflow_id(&self, id: CommandId) -> WorkflowId {
+        let chosen = match self.commands.get(&id).map(|command| &command.request) {
+            Some(Request::Child(child)) => child.workflow_id.clone(),
+            _ => None,
+        };
+        chosen.unwrap_or_else(|| own_workflow_id(self.run, id))
+    }
+
     /// What the creation record of a new command holds.
     pub(super) fn creation_payload(&mut self, id: CommandId) -> Bytes {
         let entropy = self.entropy_of(id);
-        let (now, parent) = (self.now, self.run);
+        let now = self.now;
+        let workflow_id = self.child_workflow_id(id);
         let Some(command) = self.commands.get_mut(&id) else {
             return Bytes::new();
         };
@@ -118,7 +128,6 @@ impl Machine {
                 let run = RunId::from_uuid(uuid_v7(now, entropy));
                 child.run = Some(run);
                 self.children.insert(run, id);
-                let workflow_id = child_workflow_id(child, parent, id);
                 let start = ChildStart {
                     command: id,
                     run,
@@ -138,6 +147,7 @@ impl Machine {
             Request::Activity { .. }
             | Request::Transaction { .. }
             | Request::Signal
+            | Request::Send { .. }
             | Request::Cancellation => Bytes::new(),
         }
     }
@@ -180,6 +190,12 @@ fn start_action(id: CommandId, command: &mut Command) -> Option<Action> {
             body,
             retry: Arc::clone(retry),
         }),
+        Request::Send { to, payload } => Some(Action::SendSignal {
+            command: id,
+            to: to.clone(),
+            name,
+            payload: payload.clone(),
+        }),
         Request::Timer {
             due: TimerDue::At(due),
         } => Some(Action::SetTimer {
@@ -198,10 +214,9 @@ fn start_action(id: CommandId, command: &mut Command) -> Option<Action> {
     }
 }
 
-fn child_workflow_id(child: &ChildRequest, parent: RunId, command: CommandId) -> WorkflowId {
-    child.workflow_id.clone().unwrap_or_else(|| {
-        WorkflowId::new(format!("{parent}/{command}")).expect("a uuid and a number make a short id")
-    })
+/// The workflow id of a child that was given none.
+fn own_workflow_id(parent: RunId, command: CommandId) -> WorkflowId {
+    WorkflowId::new(format!("{parent}/{command}")).expect("a uuid and a number make a short id")
 }
 
 /// The latest timestamp stands in for times beyond it.

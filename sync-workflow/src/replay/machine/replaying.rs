@@ -26,11 +26,13 @@ impl Machine {
             | RecordKind::TransactionCompleted
             | RecordKind::TimerFired
             | RecordKind::SignalReceived
+            | RecordKind::SignalSent
             | RecordKind::ChildCompleted => {
                 self.replay_completion(&record, Resolution::Value(record.payload.clone()))
             }
             RecordKind::ActivityFailed
             | RecordKind::TransactionFailed
+            | RecordKind::SignalFailed
             | RecordKind::ChildFailed => {
                 self.replay_completion(
                     &record,
@@ -132,7 +134,10 @@ impl Machine {
             }
             // It was about to run, and whether it did will be asked when the replay is over.
             Request::Activity { .. } => command.started = true,
-            Request::Transaction { .. } | Request::Signal | Request::Cancellation => {}
+            Request::Transaction { .. }
+            | Request::Signal
+            | Request::Send { .. }
+            | Request::Cancellation => {}
         }
     }
 

@@ -174,6 +174,7 @@ impl Driver {
         let here = self.gated.is_empty()
             && self.timers.is_empty()
             && self.steps.is_idle()
+            && self.sends.is_idle()
             && self.finished.is_none()
             && !self.activities.any_running();
         let now = self.node.clock.now();

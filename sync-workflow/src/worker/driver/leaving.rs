@@ -47,6 +47,7 @@ impl Driver {
         self.timers.clear();
         self.activities.cancel_all();
         self.steps.abandon_all();
+        self.sends.abandon_all();
         self.execution = None;
     }
 
@@ -66,6 +67,7 @@ impl Driver {
             && self.gated.is_empty()
             && !self.activities.any_running()
             && self.steps.is_idle()
+            && self.sends.is_idle()
     }
 
     /// Gives up the place in memory once the run has waited for a moment.
@@ -138,6 +140,7 @@ impl Driver {
         self.is_draining = true;
         self.activities.cancel_all();
         self.steps.abandon_all();
+        self.sends.abandon_all();
         self.gated.clear();
     }
 }

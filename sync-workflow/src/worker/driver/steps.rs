@@ -12,9 +12,8 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use tokio::task::AbortHandle;
 
-use super::{Driver, Flow, TimerKind, too_large};
+use super::{Driver, Flow, TimerKind, abort::AbortOnDrop, too_large};
 use crate::{
     context::{BoxedBody, Tx},
     failure::Failure,
@@ -44,14 +43,6 @@ struct ReadyStep {
     command: CommandId,
     payload: Bytes,
     transaction: OpenTransaction,
-}
-
-struct AbortOnDrop(AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl Steps {
@@ -137,9 +128,7 @@ impl Driver {
             };
             mailbox.send(message);
         });
-        self.steps
-            .running
-            .insert(command, AbortOnDrop(task.abort_handle()));
+        self.steps.running.insert(command, AbortOnDrop::new(&task));
     }
 
     /// Commits the next step that is ready, once every earlier record is durable.
@@ -331,6 +320,7 @@ fn closed_activity(event: &Event) -> Option<CommandId> {
         Event::TransactionFailed { .. }
         | Event::TransactionCommitted { .. }
         | Event::TimerFired { .. }
+        | Event::SignalSent { .. }
         | Event::SignalArrived { .. }
         | Event::ChildClosed { .. }
         | Event::CancelRequested => None,

@@ -83,6 +83,25 @@ async fn joins_replay() {
     assert_eq!(check(joins, 4).await, 20 + 80);
 }
 
+async fn signals_itself(ctx: Context, n: u64) -> Result<Vec<u64>, Failure> {
+    let myself = ctx.workflow_id();
+    let nobody = sync_workflow::id::WorkflowId::new("nobody")?;
+    let sent = futures::join!(
+        ctx.signal(&myself, "own", &n),
+        ctx.signal(&nobody, "own", &n),
+        ctx.signal(&myself, "own", &(n + 1)),
+    );
+    assert!(sent.0.is_ok() && sent.1.is_err() && sent.2.is_ok());
+    let mut got = vec![ctx.wait("own").await?, ctx.wait("own").await?];
+    got.sort_unstable();
+    Ok(got)
+}
+
+#[tokio::test]
+async fn signals_replay() {
+    assert_eq!(check(signals_itself, 4).await, [4, 5]);
+}
+
 async fn tokio_selects(ctx: Context, n: u64) -> Result<Vec<u64>, Failure> {
     let mut won = Vec::new();
     for round in 0..10 {

@@ -296,3 +296,33 @@ async fn a_continuation_that_is_refused_gives_back_the_place_kept_for_it() {
     assert_eq!(chain.result().await.unwrap(), 9);
     worker.shutdown().await;
 }
+
+async fn receives(ctx: Context, (): ()) -> Result<Vec<u32>, Failure> {
+    let mut got = Vec::new();
+    loop {
+        match ctx.wait::<Option<u32>>("number").await? {
+            Some(number) => got.push(number),
+            None => return Ok(got),
+        }
+    }
+}
+
+async fn sends(ctx: Context, (): ()) -> Result<(), Failure> {
+    let receiver = WorkflowId::new("receiver")?;
+    for number in [Some(1), Some(2), None] {
+        ctx.signal(&receiver, "number", &number).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signal_whose_answer_is_lost_is_received_once() {
+    let journal = journal();
+    let worker = start(&journal, quick().workflow(receives).workflow(sends)).await;
+    let client = worker.client();
+    let receiver = client.start(receives, "receiver", ()).await.unwrap();
+    journal.lose_signals(5);
+    client.start(sends, "sender", ()).await.unwrap();
+    assert_eq!(receiver.result().await.unwrap(), [1, 2]);
+    worker.shutdown().await;
+}

@@ -59,6 +59,8 @@ pub(crate) struct Faulty {
     plan: Mutex<Box<Plan>>,
     prelude: Mutex<Box<Prelude>>,
     failed: AtomicUsize,
+    /// How many answers to signals are still to be lost.
+    loses_signals: AtomicUsize,
     looked_at_owned: AtomicUsize,
 }
 
@@ -70,6 +72,7 @@ impl Faulty {
             plan: Mutex::new(Box::new(|_| Fault::None)),
             prelude: Mutex::new(Box::new(|| Box::pin(async {}))),
             failed: AtomicUsize::new(0),
+            loses_signals: AtomicUsize::new(0),
             looked_at_owned: AtomicUsize::new(0),
         })
     }
@@ -85,6 +88,11 @@ impl Faulty {
         prelude: impl Fn() -> BoxFuture<'static, ()> + Send + 'static,
     ) {
         *self.prelude.lock().unwrap() = Box::new(prelude);
+    }
+
+    /// Delivers so many signals without an answer.
+    pub(crate) fn lose_signals(&self, count: usize) {
+        self.loses_signals.store(count, Ordering::SeqCst);
     }
 
     /// How many commits have failed, by plan or by themselves.
@@ -190,6 +198,19 @@ impl Journal for Faulty {
 
     async fn signal(&self, signal: &NewSignal) -> Result<SignalOutcome> {
         self.inner.signal(signal).await
+    }
+
+    async fn send_signal(&self, node: NodeId, signal: &NewSignal) -> Result<SignalOutcome> {
+        let outcome = self.inner.send_signal(node, signal).await?;
+        let lost = self
+            .loses_signals
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+                left.checked_sub(1)
+            });
+        match lost {
+            Ok(_) => Err(Error::Unknown("as planned".into())),
+            Err(_) => Ok(outcome),
+        }
     }
 
     async fn signal_in(

@@ -1,5 +1,7 @@
 //! Transactional steps.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use sync_workflow::{ActivityContext, Context, Failure, Tx, status::RunStatus};
 
 use super::{eventually, quick};
@@ -27,6 +29,52 @@ async fn debit(ctx: Context, amount: i64) -> Result<i64, Failure> {
     ctx.activity(credit, 1).await?;
     ctx.wait::<()>("go").await?;
     Ok(balance)
+}
+
+/// The first time, its server is one that cannot be written to, as a standby is.
+async fn meets_a_standby(ctx: Context, (): ()) -> Result<(), Failure> {
+    static TRIES: AtomicU32 = AtomicU32::new(0);
+    Ok(ctx
+        .transaction("write", async move |mut tx: Tx| {
+            if TRIES.fetch_add(1, Ordering::SeqCst) == 0 {
+                sqlx::query("set transaction read only")
+                    .execute(tx.postgres()?)
+                    .await?;
+            }
+            sqlx::query("insert into account values (1)")
+                .execute(tx.postgres()?)
+                .await?;
+            Ok::<_, Failure>(())
+        })
+        .await?)
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_that_meets_a_standby_is_repeated() {
+    let database = throwaway_postgres::Database::create().unwrap();
+    database
+        .psql("create table account (balance bigint not null)")
+        .unwrap();
+    let worker = quick()
+        .workflow(meets_a_standby)
+        .start(database.url())
+        .await
+        .unwrap();
+    let handle = worker
+        .client()
+        .start(meets_a_standby, "a", ())
+        .await
+        .unwrap();
+    handle.result().await.unwrap();
+    assert_eq!(
+        database
+            .psql("select count(*) from account")
+            .unwrap()
+            .trim(),
+        "1"
+    );
+    worker.shutdown().await;
 }
 
 /// An activity whose writes commit with its record.

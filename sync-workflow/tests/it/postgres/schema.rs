@@ -1,6 +1,9 @@
 //! Migrations, and what a person with psql sees.
 
-use sync_workflow::journal::{Error, postgres::PostgresJournal};
+use sync_workflow::{
+    journal::{Error, postgres::PostgresJournal},
+    record::RecordKind,
+};
 
 use super::*;
 
@@ -15,7 +18,25 @@ async fn processes_that_start_at_once_migrate_once() {
     let applied = database
         .psql("SELECT count(*), count(DISTINCT version) FROM sync_workflow.migrations")
         .unwrap();
-    assert_eq!(applied, "2|2");
+    assert_eq!(applied, "3|3");
+}
+
+#[tokio::test]
+async fn every_kind_of_record_has_a_name_for_a_person() {
+    let database = Database::create().unwrap();
+    PostgresJournal::connect(database.url()).await.unwrap();
+    let codes: Vec<_> = RecordKind::ALL
+        .iter()
+        .map(|kind| kind.code().to_string())
+        .collect();
+    let nameless = database
+        .psql(&format!(
+            "SELECT count(*) FROM unnest('{{{}}}'::smallint[]) AS k(code)
+             WHERE sync_workflow.kind_name(code) LIKE 'kind %'",
+            codes.join(",")
+        ))
+        .unwrap();
+    assert_eq!(nameless, "0");
 }
 
 #[tokio::test]

@@ -101,6 +101,10 @@ async fn answer(journal: &dyn Journal, operation: &Operation) -> Result<String> 
         Operation::Signal(to, id) => {
             format!("{:?}", journal.signal(&signal(to.clone(), id)).await?)
         }
+        Operation::SendSignal(node, to, id) => {
+            let signal = signal(to.clone(), id);
+            format!("{:?}", journal.send_signal(*node, &signal).await?)
+        }
         Operation::Cancel(run) => format!("{:?}", journal.request_cancel(run).await?),
         Operation::Terminate(run) => {
             format!(

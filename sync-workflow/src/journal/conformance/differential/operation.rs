@@ -23,6 +23,7 @@ pub(super) enum Operation {
     Reap,
     Retire(NodeId),
     Signal(RunSelector, String),
+    SendSignal(NodeId, RunSelector, String),
     Cancel(RunSelector),
     Terminate(RunSelector),
     Unpark(RunSelector),

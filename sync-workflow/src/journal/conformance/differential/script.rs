@@ -75,7 +75,11 @@ impl Script {
                 let number = self
                     .random
                     .u32(self.signals.saturating_sub(6)..=self.signals);
-                Operation::Signal(self.selector(), format!("signal {number}"))
+                let id = format!("signal {number}");
+                match self.random.bool() {
+                    true => Operation::Signal(self.selector(), id),
+                    false => Operation::SendSignal(self.node(), self.selector(), id),
+                }
             }
             86..89 => Operation::Cancel(self.selector()),
             89..90 => Operation::Terminate(self.selector()),

@@ -28,14 +28,14 @@ pub(in crate::journal::postgres) async fn was_committed(
         .filter_map(|commit| Some((commit.run, commit.records.first()?)))
         .collect();
     let starts: Vec<Uuid> = batch.starts.iter().map(|new| new.run.as_uuid()).collect();
-    if firsts.is_empty() && starts.is_empty() {
-        return Ok(None);
-    }
     // The statement in doubt holds this row FOR KEY SHARE until it has ended.
     let settle = query_as::<_, (Uuid,)>(sql::SETTLE).bind(node.as_uuid());
     if shared.rows(Effect::None, settle).await?.is_empty() {
         // Its runs may have gone on elsewhere, with records that look the same.
         return Err(Error::Fenced);
+    }
+    if firsts.is_empty() && starts.is_empty() {
+        return Ok(None);
     }
     let committed = holds_record(shared, &firsts).await? || exists(shared, &starts).await?;
     Ok(Some(committed))

@@ -1,0 +1,104 @@
+//! Signals to other workflows.
+//!
+//! A signal is delivered once every record before it is durable, under an id that follows from the run
+//! and the command. So whoever drives the run after a crash delivers it again, and the receiver gets it
+//! once. The record that it was sent comes after.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use super::{Driver, abort::AbortOnDrop};
+use crate::{
+    failure::{Failure, FailureKind},
+    id::{CommandId, WorkflowId},
+    journal::{Batch, Error, NewSignal, RunSelector, SignalOutcome},
+    worker::{mailbox::Message, node::Node},
+};
+
+/// The signals of one run that are under way.
+#[derive(Default)]
+pub(super) struct Sends(HashMap<CommandId, AbortOnDrop>);
+
+impl Sends {
+    pub(super) fn is_idle(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn ended(&mut self, command: CommandId) {
+        self.0.remove(&command);
+    }
+
+    pub(super) fn abandon_all(&mut self) {
+        self.0.clear();
+    }
+}
+
+impl Driver {
+    pub(super) fn send_signal(
+        &mut self,
+        command: CommandId,
+        to: WorkflowId,
+        name: Arc<str>,
+        payload: Bytes,
+    ) {
+        if self.is_draining || self.sends.0.contains_key(&command) {
+            return;
+        }
+        let signal = NewSignal {
+            to: RunSelector::Latest(to),
+            id: format!("{}/{command}", self.claimed.run).into(),
+            name,
+            payload,
+        };
+        let node = Arc::clone(&self.node);
+        let mailbox = self.mailbox.clone();
+        let task = tokio::spawn(async move {
+            // A node that is fenced has nothing to tell any more.
+            if let Some(result) = deliver(&node, &signal).await {
+                mailbox.send(Message::SignalSent { command, result });
+            }
+        });
+        self.sends.0.insert(command, AbortOnDrop::new(&task));
+    }
+}
+
+/// Delivers a signal, however often it takes. `None` when the node ends meanwhile.
+async fn deliver(node: &Node, signal: &NewSignal) -> Option<Result<(), Failure>> {
+    let _turn = node.sends.acquire().await.ok()?;
+    let mut pause = Duration::from_millis(5);
+    loop {
+        match node.journal.send_signal(node.id, signal).await {
+            Ok(SignalOutcome::Delivered(woken)) => {
+                if woken.node == Some(node.id) {
+                    node.tell_arrived(woken.run);
+                }
+                node.woken(&[woken]);
+                return Some(Ok(()));
+            }
+            Ok(SignalOutcome::Duplicate) => return Some(Ok(())),
+            Ok(SignalOutcome::NotOpen) => return Some(Err(not_open(&signal.to))),
+            Err(Error::Fenced) => return None,
+            Err(error) if error.is_transient() => {
+                if let Error::Unknown(_) = error {
+                    // So that no delivery in doubt lands after the next answer.
+                    node.has_happened(&Batch::default()).await.ok()?;
+                }
+                node.pause(&mut pause).await.ok()?;
+            }
+            Err(error) => return Some(Err(Failure::from_error(&error).into_final())),
+        }
+    }
+}
+
+fn not_open(to: &RunSelector) -> Failure {
+    let whom = match to {
+        RunSelector::Latest(workflow_id) => workflow_id.to_string(),
+        RunSelector::Run(run) => run.to_string(),
+    };
+    Failure::of_kind(
+        FailureKind::NotOpen,
+        format!("no run of {whom:?} is open to be signalled"),
+    )
+    .into_final()
+}
