@@ -104,6 +104,10 @@ fn carried((at, told): (Instant, Timestamp), now: Instant) -> Timestamp {
 
 #[async_trait]
 impl Journal for FaultyJournal {
+    fn commits_at_once(&self) -> usize {
+        2
+    }
+
     async fn enlist(&self, node: NodeId, lease: Duration) -> Result<Timestamp> {
         let process = self.link.process;
         if self.link.is_dead() {
@@ -154,8 +158,9 @@ impl Journal for FaultyJournal {
 
     async fn commit(&self, node: NodeId, batch: &Batch) -> Result<BatchOutcome> {
         let (node, asked) = (self.known(node), batch.clone());
+        let about = batch.runs.iter().map(|commit| commit.run).min();
         let mut outcome = self
-            .call(Method::Commit, None, move |world| {
+            .call(Method::Commit, about, move |world| {
                 deed::commit(world, node, asked)
             })
             .await?;

@@ -94,6 +94,10 @@ impl Tapped {
 
 #[async_trait]
 impl Journal for Tapped {
+    fn commits_at_once(&self) -> usize {
+        self.journal.commits_at_once()
+    }
+
     async fn separate(&self) -> Result<Option<Arc<dyn Journal>>> {
         let Some(journal) = self.journal.separate().await? else {
             return Ok(None);

@@ -41,15 +41,20 @@ pub struct RunCommit {
 }
 
 impl RunCommit {
-    /// Whether there is nothing to commit.
+    /// Whether it has records and nothing else.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
-            && self.children.is_empty()
+    pub fn is_plain(&self) -> bool {
+        self.children.is_empty()
             && self.consumed_signals.is_empty()
             && self.attempts.is_empty()
             && self.settled_attempts.is_empty()
             && matches!(self.transition, Transition::Continue)
+    }
+
+    /// Whether there is nothing to commit.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.is_plain()
     }
 }
 

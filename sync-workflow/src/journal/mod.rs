@@ -85,6 +85,12 @@ pub trait Journal: Send + Sync + 'static {
         Ok(None)
     }
 
+    /// How many commits of a node are worth having under way at once. A journal with one writer needs no
+    /// more than one.
+    fn commits_at_once(&self) -> usize {
+        1
+    }
+
     /// Inserts the lease row of a new node, which ends `lease` from now, and returns the
     /// database's time.
     async fn enlist(&self, node: NodeId, lease: Duration) -> Result<Timestamp>;

@@ -1,9 +1,16 @@
 //! The group committer: one per node. While a commit is in flight, the next batch gathers.
 
+mod gathered;
+
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use futures_util::{
+    future::Either,
+    stream::{FuturesUnordered, StreamExt as _},
+};
 use tokio::sync::{mpsc, oneshot};
 
+use self::gathered::{Gathered, Share, WORTH_HALVING};
 use super::{
     mailbox::{Mailbox, Message},
     node::Node,
@@ -19,11 +26,6 @@ use crate::{
 
 /// How much may wait for the committer. A full queue holds the runs back.
 const QUEUE: usize = 4_096;
-/// The most commits in one batch: beyond it, latency grows and throughput does not.
-const MAX_BATCH: usize = 1_024;
-/// The most bytes of payload in one batch; a single commit may be larger.
-const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
-
 /// One thing to commit.
 #[derive(Debug)]
 pub(crate) enum Work {
@@ -34,6 +36,27 @@ pub(crate) enum Work {
         run: NewRun,
         reply: oneshot::Sender<Result<StartOutcome, Error>>,
     },
+}
+
+impl Work {
+    /// Whether it has records and nothing else.
+    fn is_plain(&self) -> bool {
+        match self {
+            Self::Run { commit, .. } => commit.is_plain(),
+            Self::Start { .. } => false,
+        }
+    }
+
+    fn payload_bytes(&self) -> usize {
+        match self {
+            Self::Run { commit, .. } => {
+                let records = commit.records.iter().map(|record| record.payload.len());
+                let children = commit.children.iter().map(|child| child.input.len());
+                records.chain(children).sum()
+            }
+            Self::Start { run, .. } => run.input.len(),
+        }
+    }
 }
 
 /// The queue in front of the committer.
@@ -53,71 +76,79 @@ impl CommitQueue {
 }
 
 /// Commits until the queue closes or the node is fenced.
-pub(crate) async fn run(node: Arc<Node>, mut queue: mpsc::Receiver<Work>) {
-    let mut gathered = Vec::with_capacity(MAX_BATCH);
+///
+/// One batch is under way at a time that touches anything but records. Beside it, or instead, there may be
+/// batches of records alone, as many in all as the journal can use: nothing in them stands in another's way.
+pub(crate) async fn run(node: Arc<Node>, queue: mpsc::Receiver<Work>) {
+    let at_once = node.journal.commits_at_once().max(1);
+    let mut gathered = Gathered::new(queue);
+    let mut under_way = FuturesUnordered::new();
+    let mut is_occupied = false;
     let mut told = 0;
     loop {
-        let room = MAX_BATCH - gathered.len();
-        if gathered.is_empty() && queue.recv_many(&mut gathered, room).await == 0 {
-            return;
-        }
-        settle(&mut gathered, &mut queue, told).await;
-        let rest = gathered.split_off(take_within_bytes(&gathered));
-        let committing = std::mem::replace(&mut gathered, rest);
-        told = committing.len();
-        if !commit_works(&node, committing).await {
-            node.fence();
-            return;
-        }
-    }
-}
-
-/// Lets those whom the last commit told something add to the batch, as long as more of them come: they
-/// are ready to run now, and a commit for a few of them costs as much as one for all.
-async fn settle(gathered: &mut Vec<Work>, queue: &mut mpsc::Receiver<Work>, told: usize) {
-    loop {
-        let before = gathered.len();
-        while gathered.len() < MAX_BATCH {
-            match queue.try_recv() {
-                Ok(work) => gathered.push(work),
-                Err(_) => break,
+        if under_way.is_empty() {
+            if gathered.is_empty() && !gathered.gather().await {
+                return;
             }
+            gathered.settle(told).await;
         }
-        if gathered.len() >= told.min(MAX_BATCH) {
-            return;
+        while under_way.len() < at_once {
+            let leaves_some = under_way.is_empty() && at_once > 1;
+            let Some(share) = gathered.next_share(is_occupied, leaves_some) else {
+                break;
+            };
+            is_occupied |= share.occupies;
+            under_way.push(commit_share(&node, share));
         }
-        tokio::task::yield_now().await;
-        if gathered.len() == before && queue.is_empty() {
-            return;
+        let has_room = under_way.len() < at_once && gathered.takes_more();
+        tokio::select! {
+            biased;
+            Some(ended) = under_way.next() => {
+                if ended.is_fenced {
+                    node.fence();
+                    return;
+                }
+                is_occupied &= !ended.occupied;
+                told = ended.told;
+            }
+            _ = gathered.gather(), if has_room => {}
         }
     }
 }
 
-fn take_within_bytes(gathered: &[Work]) -> usize {
-    let mut bytes = 0;
-    let fitting = gathered
-        .iter()
-        .take_while(|work| {
-            bytes += payload_bytes(work);
-            bytes <= MAX_BATCH_BYTES
-        })
-        .count();
-    fitting.max(1).min(gathered.len())
+/// A batch that is under way no more.
+struct Ended {
+    is_fenced: bool,
+    /// Whether it touched more than records.
+    occupied: bool,
+    /// How many were told something.
+    told: usize,
 }
 
-fn payload_bytes(work: &Work) -> usize {
-    match work {
-        Work::Run { commit, .. } => {
-            let records: usize = commit
-                .records
-                .iter()
-                .map(|record| record.payload.len())
-                .sum();
-            let children: usize = commit.children.iter().map(|child| child.input.len()).sum();
-            records + children
+/// Commits a batch: a large one where encoding it does not hold up the next one.
+fn commit_share(node: &Arc<Node>, share: Share) -> impl Future<Output = Ended> + use<> {
+    let Share { works, occupies } = share;
+    let told = works.len();
+    let node = Arc::clone(node);
+    let commit = async move { commit_works(&node, works).await };
+    let commit = match told >= WORTH_HALVING {
+        true => Either::Left(on_another_thread(commit)),
+        false => Either::Right(commit),
+    };
+    async move {
+        Ended {
+            is_fenced: !commit.await,
+            occupied: occupies,
+            told,
         }
-        Work::Start { run, .. } => run.input.len(),
     }
+}
+
+async fn on_another_thread(commit: impl Future<Output = bool> + Send + 'static) -> bool {
+    tokio::spawn(commit).await.unwrap_or_else(|error| {
+        tracing::error!(error = &error as &dyn std::error::Error, "commit_panicked");
+        false
+    })
 }
 
 /// Who waits for what in a batch.

@@ -21,16 +21,18 @@ use crate::journal::Result;
 /// A connection that lay idle for longer is asked whether it lives before it is used.
 const TRUSTED_IDLE: Duration = Duration::from_secs(2);
 
-/// A connection for one purpose, kept open between uses.
+/// A few connections for one purpose, kept open between uses.
 ///
-/// It is taken out while a statement runs and put back when the answer is complete. So a caller
-/// that goes away in between closes it, and a second caller at the same time has one of its own.
-/// It lives on the runtime that used it first: a heartbeat from a thread of its own has its own
+/// One is taken out while a statement runs and put back when the answer is complete. So a caller
+/// that goes away in between closes it, and a caller who finds none opens another.
+/// They live on the runtime that used them first: a heartbeat from a thread of its own has its own
 /// connection there, which no activity can starve.
 #[derive(Debug)]
 pub(super) struct Lane {
     session: Session,
-    idle: Mutex<Option<Idle>>,
+    /// How many are kept open.
+    width: usize,
+    idle: Mutex<Vec<Idle>>,
 }
 
 #[derive(Debug)]
@@ -59,10 +61,11 @@ impl LaneError {
 }
 
 impl Lane {
-    pub(super) const fn new(session: Session) -> Self {
+    pub(super) const fn new(session: Session, width: usize) -> Self {
         Self {
             session,
-            idle: Mutex::new(None),
+            width,
+            idle: Mutex::new(Vec::new()),
         }
     }
 
@@ -106,7 +109,7 @@ impl Lane {
     }
 
     async fn take(&self) -> Result<PgConnection> {
-        let idle = self.slot().take();
+        let idle = self.slot().pop();
         if let Some(mut idle) = idle {
             if idle.since.elapsed() < TRUSTED_IDLE {
                 return Ok(idle.connection);
@@ -120,13 +123,16 @@ impl Lane {
     }
 
     fn put_back(&self, connection: PgConnection) {
-        *self.slot() = Some(Idle {
-            connection,
-            since: Instant::now(),
-        });
+        let mut idle = self.slot();
+        if idle.len() < self.width {
+            idle.push(Idle {
+                connection,
+                since: Instant::now(),
+            });
+        }
     }
 
-    fn slot(&self) -> std::sync::MutexGuard<'_, Option<Idle>> {
+    fn slot(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
         // The slot is whole at every instant, whoever panicked.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }

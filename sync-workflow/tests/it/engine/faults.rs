@@ -112,6 +112,10 @@ impl Faulty {
 
 #[async_trait]
 impl Journal for Faulty {
+    fn commits_at_once(&self) -> usize {
+        self.inner.commits_at_once()
+    }
+
     async fn commit(&self, node: NodeId, batch: &Batch) -> Result<BatchOutcome> {
         let prelude = (self.prelude.lock().unwrap())();
         prelude.await;
