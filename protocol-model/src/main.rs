@@ -6,7 +6,9 @@ use std::{process::ExitCode, time::Instant};
 
 use clap::Parser;
 use comfy_table::{Table, presets};
+
 use protocol_model::{Bounds, Protocol, Variant, search};
+use serde_json::json;
 
 /// Looks at every state that the protocol between nodes and database can reach, and shows that each of
 /// its rules is needed.
@@ -39,6 +41,9 @@ struct Options {
     /// Print the way to each failure.
     #[arg(long)]
     paths: bool,
+    /// Tells the outcome as JSON, a line for each variant.
+    #[arg(long)]
+    json: bool,
 }
 
 fn main() -> ExitCode {
@@ -69,6 +74,17 @@ fn main() -> ExitCode {
         is_sound &= found.broken.is_empty() == (variant == Variant::Real);
         let names: Vec<_> = found.broken.iter().map(|(name, _)| *name).collect();
         let shortest = found.broken.iter().map(|(_, path)| path.len()).min();
+        if options.json {
+            let line = json!({
+                "variant": variant.to_string(),
+                "states": found.states,
+                "depth": found.depth,
+                "seconds": started.elapsed().as_secs_f64(),
+                "broken": names,
+            });
+            println!("{line}");
+            continue;
+        }
         if options.paths {
             for (name, path) in &found.broken {
                 println!("{variant}: {name}: {path:?}");
@@ -85,12 +101,16 @@ fn main() -> ExitCode {
                 .unwrap_or_default(),
         ]);
     }
-    println!("{bounds:?}\n{table}");
+    if !options.json {
+        let verdict = match is_sound {
+            true => "the protocol holds, and every mutant was caught",
+            false => "the protocol does not hold, or a mutant was not caught",
+        };
+        println!("{bounds:?}\n{table}\n{verdict}");
+    }
     if is_sound {
-        println!("the protocol holds, and every mutant was caught");
         ExitCode::SUCCESS
     } else {
-        println!("the protocol does not hold, or a mutant was not caught");
         ExitCode::FAILURE
     }
 }

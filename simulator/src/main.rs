@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
+use serde_json::json;
 use simulator::{Figures, Mutant, Options, Report, simulate};
 
 /// Simulates the durable engine.
@@ -33,6 +34,9 @@ enum Command {
         /// The first seed.
         #[arg(long, default_value_t = 0)]
         from: u64,
+        /// Tells the outcome as JSON.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -65,12 +69,15 @@ struct Simulate {
     /// Stops after this many violations.
     #[arg(long, default_value_t = 10)]
     violations: u64,
+    /// Tells the outcome as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
         Command::Simulate(arguments) => run(&arguments),
-        Command::Mutants { seeds, from } => mutants(from, seeds),
+        Command::Mutants { seeds, from, json } => mutants(from, seeds, json),
     }
 }
 
@@ -104,7 +111,21 @@ fn run(arguments: &Simulate) -> anyhow::Result<ExitCode> {
         .unwrap_or_else(PoisonError::into_inner);
     let mut out = std::io::stdout().lock();
     let seconds = began.elapsed().as_secs_f64();
-    summary(&mut out, &found, seconds).context("the summary could not be written")?;
+    let told = match arguments.json {
+        true => writeln!(
+            out,
+            "{}",
+            json!({
+                "from": from,
+                "seeds": found.seeds,
+                "violations": found.violations,
+                "seconds": seconds,
+                "figures": found.figures,
+            })
+        ),
+        false => summary(&mut out, &found, seconds),
+    };
+    told.context("the summary could not be written")?;
     Ok(if found.violations == 0 && found.seeds > 0 {
         ExitCode::SUCCESS
     } else {
@@ -197,7 +218,7 @@ fn summary(out: &mut impl Write, found: &Found, seconds: f64) -> std::io::Result
     )
 }
 
-fn mutants(from: u64, seeds: u64) -> anyhow::Result<ExitCode> {
+fn mutants(from: u64, seeds: u64, as_json: bool) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     let mut survivors = 0;
     for mutant in Mutant::value_variants() {
@@ -214,6 +235,17 @@ fn mutants(from: u64, seeds: u64) -> anyhow::Result<ExitCode> {
         let name = mutant
             .to_possible_value()
             .context("every mutant has a name")?;
+        if as_json {
+            let runs = caught.as_ref().map(|(seed, _)| seed - from + 1);
+            let line = json!({
+                "mutant": name.get_name(),
+                "what": name.get_help().map(ToString::to_string),
+                "caught_after": runs,
+            });
+            survivors += u32::from(runs.is_none());
+            writeln!(out, "{line}")?;
+            continue;
+        }
         match caught {
             Some((seed, violation)) => {
                 let runs = seed - from + 1;

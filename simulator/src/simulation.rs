@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use fastrand::Rng;
+use serde::Serialize;
 use sync_workflow::{
     Worker,
     journal::{Hint, Journal, RunFilter, RunInfo},
@@ -57,7 +58,7 @@ pub struct Report {
 }
 
 /// How much happened.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Figures {
     /// Steps of the simulation.
     pub steps: u64,

@@ -33,11 +33,11 @@ pub(crate) struct Length {
 }
 
 /// What all campaigns share.
-pub(crate) struct Arena {
+pub(crate) struct Arena<'a> {
     /// This program, which workers are started from.
-    pub(crate) program: PathBuf,
+    pub(crate) program: &'a Path,
     /// Where each campaign has a directory.
-    pub(crate) directory: PathBuf,
+    pub(crate) directory: &'a Path,
     pub(crate) seed: u64,
     pub(crate) server: Option<Arc<Cluster>>,
     /// How long the workers have to show that they work at all, and to end what is open at the end.
@@ -70,26 +70,52 @@ pub(crate) struct Outcome {
     pub(crate) recovery_p50: Option<f64>,
     pub(crate) recovery_p99: Option<f64>,
     pub(crate) recoveries: usize,
+    /// Each of them, in microseconds.
+    #[serde(skip)]
+    samples: Vec<i64>,
+    /// How often everything began anew: a journal of a day takes longer to check than to write.
+    pub(crate) rounds: u32,
     pub(crate) seed: u64,
     /// Where the evidence is.
     pub(crate) kept: Option<PathBuf>,
 }
 
+/// The most cycles of one campaign.
+const ROUND: u64 = 200;
 /// How many runs must have ended before the first strike.
 const WARM: usize = 3;
 /// A campaign with fewer ended runs proves nothing.
 const LEAST_RUNS: u64 = 20;
 
 impl Entry {
-    /// Runs a campaign with this fault.
-    pub(crate) async fn campaign(&self, arena: &Arena, length: Length) -> anyhow::Result<Outcome> {
-        let mut outcome = Outcome {
-            fault: self.name.into(),
-            database: self.kind.to_string(),
-            what: self.what.into(),
-            seed: arena.seed,
-            ..Outcome::default()
-        };
+    /// Runs campaigns with this fault until it has struck often enough, or the time is over.
+    pub(crate) async fn campaigns(&self, arena: &Arena<'_>, length: Length) -> Outcome {
+        let until = Instant::now() + length.time;
+        let mut all = Outcome::of(self, arena.seed);
+        let mut left = length.cycles;
+        while left > 0 && all.may_go_on() {
+            let round = Length {
+                cycles: left.min(ROUND),
+                time: until.saturating_duration_since(Instant::now()),
+            };
+            let is_late = round.time.is_zero() && all.rounds > 0;
+            if is_late {
+                break;
+            }
+            let arena = Arena {
+                seed: arena.seed.wrapping_add(all.rounds.into()),
+                server: arena.server.clone(),
+                ..*arena
+            };
+            let outcome = self.campaign(&arena, round).await;
+            all.absorb(outcome.unwrap_or_else(|error| Outcome::aborted(self, arena.seed, &error)));
+            left -= round.cycles;
+        }
+        all
+    }
+
+    async fn campaign(&self, arena: &Arena<'_>, length: Length) -> anyhow::Result<Outcome> {
+        let mut outcome = Outcome::of(self, arena.seed);
         let mut fault = match self.make() {
             Ok(fault) => fault,
             Err(skipped) => {
@@ -148,7 +174,7 @@ impl Entry {
     }
 }
 
-async fn open(kind: Kind, arena: &Arena, directory: &Path) -> anyhow::Result<Store> {
+async fn open(kind: Kind, arena: &Arena<'_>, directory: &Path) -> anyhow::Result<Store> {
     match kind {
         Kind::Postgres => {
             let server = arena.server.as_ref().context("there is no server")?;
@@ -161,7 +187,7 @@ async fn open(kind: Kind, arena: &Arena, directory: &Path) -> anyhow::Result<Sto
 async fn field(
     fault: &mut dyn Fault,
     store: &Arc<Store>,
-    arena: &Arena,
+    arena: &Arena<'_>,
     directory: &Path,
 ) -> anyhow::Result<Field> {
     let proxy = fault.proxy(store).await?;
@@ -176,7 +202,12 @@ async fn field(
         settings: fault.settings(),
     };
     let logs = directory.join("logs");
-    let fleet = Fleet::new(arena.program.clone(), arguments, fault.environment(), logs);
+    let fleet = Fleet::new(
+        arena.program.to_owned(),
+        arguments,
+        fault.environment(),
+        logs,
+    );
     Ok(Field {
         store: Arc::clone(store),
         fleet,
@@ -191,7 +222,7 @@ async fn battle(
     fault: &mut dyn Fault,
     field: &mut Field,
     length: Length,
-    arena: &Arena,
+    arena: &Arena<'_>,
 ) -> anyhow::Result<(Vec<Strike>, Vec<Started>)> {
     for _ in 0..fault.workers() {
         field.fleet.start()?;
@@ -268,13 +299,19 @@ async fn count(store: &Store) -> anyhow::Result<Counts> {
 
 impl Outcome {
     /// A campaign that did not come to its end.
-    pub(crate) fn aborted(entry: &Entry, seed: u64, error: &anyhow::Error) -> Self {
+    fn aborted(entry: &Entry, seed: u64, error: &anyhow::Error) -> Self {
+        Self {
+            violations: vec![Violation::new("the referee", format!("{error:#}"))],
+            ..Self::of(entry, seed)
+        }
+    }
+
+    fn of(entry: &Entry, seed: u64) -> Self {
         Self {
             fault: entry.name.into(),
             database: entry.kind.to_string(),
             what: entry.what.into(),
             seed,
-            violations: vec![Violation::new("the referee", format!("{error:#}"))],
             ..Self::default()
         }
     }
@@ -313,17 +350,45 @@ impl Outcome {
     }
 
     fn recover<'a>(&mut self, strikes: impl Iterator<Item = &'a Strike>, evidence: &Evidence) {
-        let mut recoveries: Vec<_> = strikes
+        self.samples = strikes
             .filter_map(|strike| evidence.recovery(strike.at, strike.held.as_deref()))
             .collect();
-        recoveries.sort_unstable();
+        self.summarize();
+    }
+
+    fn summarize(&mut self) {
+        self.samples.sort_unstable();
         let quantile = |share: f64| {
-            let last = recoveries.len().checked_sub(1)?;
+            let last = self.samples.len().checked_sub(1)?;
             let index = (last as f64 * share).round() as usize;
-            Some(recoveries[index] as f64 / 1_000.0)
+            Some(self.samples[index] as f64 / 1_000.0)
         };
-        self.recovery_p50 = quantile(0.5);
-        self.recovery_p99 = quantile(0.99);
-        self.recoveries = recoveries.len();
+        (self.recovery_p50, self.recovery_p99) = (quantile(0.5), quantile(0.99));
+        self.recoveries = self.samples.len();
+    }
+
+    /// Whether another round may follow.
+    pub(crate) const fn may_go_on(&self) -> bool {
+        self.violations.is_empty() && self.skipped.is_none()
+    }
+
+    /// Adds another round.
+    pub(crate) fn absorb(&mut self, mut round: Self) {
+        self.skipped = round.skipped;
+        self.cycles += round.cycles;
+        self.struck += round.struck;
+        self.runs += round.runs;
+        self.records += round.records;
+        self.activities += round.activities;
+        self.transactions += round.transactions;
+        self.workers += round.workers;
+        self.seconds += round.seconds;
+        self.violations.append(&mut round.violations);
+        self.samples.append(&mut round.samples);
+        self.rounds += 1;
+        // Of the round that broke a promise.
+        self.seed = round.seed;
+        self.kept = round.kept;
+        self.summarize();
     }
 }

@@ -36,7 +36,13 @@ mod tapped;
 mod victim;
 mod workflow;
 
-use std::{io::Write as _, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    io::Write as _,
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, ensure};
 use clap::{Args, Parser, Subcommand};
@@ -60,16 +66,16 @@ struct Command {
 enum Action {
     /// Every fault a few times, in about three minutes.
     Short(Choice),
-    /// Every fault many times.
+    /// Every fault as often as a claim needs, or as there is time for.
     Long {
         #[command(flatten)]
         choice: Choice,
-        /// How long all campaigns take together, without their beginnings and ends.
-        #[arg(long, default_value_t = 60.0)]
+        /// How long all faults take together, without the checks at their ends.
+        #[arg(long, default_value_t = 240.0)]
         minutes: f64,
-        /// How many cycles each campaign has at most.
-        #[arg(long, default_value_t = u64::MAX)]
-        cycles: u64,
+        /// How often each fault strikes, if not as often as it says by itself.
+        #[arg(long)]
+        cycles: Option<u64>,
     },
     /// Names the faults.
     Faults,
@@ -93,9 +99,6 @@ struct Choice {
     /// Tells the outcome as JSON.
     #[arg(long)]
     json: bool,
-    /// Writes the outcome as a page of Markdown.
-    #[arg(long, value_name = "FILE")]
-    report: Option<PathBuf>,
     /// How many seconds runs may take to end when nothing is broken any more.
     #[arg(long, default_value_t = 240)]
     patience: u64,
@@ -135,7 +138,7 @@ fn list() -> anyhow::Result<bool> {
 }
 
 /// Runs the campaigns one after the other. `false` if a promise was broken.
-async fn torture(choice: Choice, long: Option<(f64, u64)>) -> anyhow::Result<bool> {
+async fn torture(choice: Choice, long: Option<(f64, Option<u64>)>) -> anyhow::Result<bool> {
     let entries = choice.entries(long.is_some())?;
     let directory = match &choice.evidence {
         Some(directory) => directory.clone(),
@@ -146,19 +149,17 @@ async fn torture(choice: Choice, long: Option<(f64, u64)>) -> anyhow::Result<boo
     };
     let needs_server = entries.iter().any(|entry| entry.kind == Kind::Postgres);
     let arena = Arena {
-        program: std::env::current_exe()?,
-        directory: directory.clone(),
+        program: &std::env::current_exe()?,
+        directory: &directory,
         seed: choice.seed.unwrap_or_else(|| fastrand::u64(..1 << 48)),
         patience: Duration::from_secs(choice.patience),
         server: needs_server.then(start_server).transpose()?,
     };
     let mut outcomes = Vec::new();
-    for entry in &entries {
-        let length = length(entry, entries.len(), long);
-        let outcome = entry
-            .campaign(&arena, length)
-            .await
-            .unwrap_or_else(|error| Outcome::aborted(entry, arena.seed, &error));
+    let begun = Instant::now();
+    for (index, entry) in entries.iter().enumerate() {
+        let length = length(entry, entries.len() - index, begun.elapsed(), long);
+        let outcome = entry.campaigns(&arena, length).await;
         tell_progress(&outcome);
         outcomes.push(outcome);
     }
@@ -174,15 +175,22 @@ fn start_server() -> anyhow::Result<Arc<Cluster>> {
     Ok(Arc::new(server.context("a server for the journals")?))
 }
 
-fn length(entry: &Entry, campaigns: usize, long: Option<(f64, u64)>) -> Length {
+/// What is left of the time is shared evenly by the faults that are left.
+fn length(
+    entry: &Entry,
+    faults_left: usize,
+    elapsed: Duration,
+    long: Option<(f64, Option<u64>)>,
+) -> Length {
     match long {
         None => Length {
             cycles: entry.short,
             time: Duration::from_secs(60),
         },
         Some((minutes, cycles)) => Length {
-            cycles,
-            time: Duration::from_secs_f64(minutes * 60.0 / campaigns as f64),
+            cycles: cycles.unwrap_or(entry.long),
+            time: Duration::from_secs_f64(minutes * 60.0).saturating_sub(elapsed)
+                / u32::try_from(faults_left).unwrap_or(u32::MAX),
         },
     }
 }
@@ -234,11 +242,6 @@ impl Choice {
             writeln!(out, "{}", serde_json::to_string_pretty(outcomes)?)?;
         } else {
             write!(out, "{}", report::table(outcomes, seed))?;
-        }
-        if let Some(path) = &self.report {
-            let arguments: Vec<_> = std::env::args().skip(1).collect();
-            let command = format!("torture {}", arguments.join(" "));
-            report::write(path, outcomes, &command, seed)?;
         }
         Ok(())
     }

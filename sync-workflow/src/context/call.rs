@@ -16,7 +16,6 @@ use super::Context;
 use crate::{
     failure::{CallError, Cancelled, ErrorValue, Failure},
     id::{CommandId, WorkflowId},
-    journal::MAX_PAYLOAD_BYTES,
     payload, record,
     replay::{
         ActivityOptions, ChildRequest, Command, Request, Resolution, RetryPolicy, SharedMachine,
@@ -228,7 +227,7 @@ impl<T: DeserializeOwned> Future for Wait<T> {
 #[must_use = "a signal is sent when it is awaited"]
 pub struct SignalCall {
     call: Call,
-    unsendable: Option<Failure>,
+    unencodable: Option<Failure>,
 }
 
 impl SignalCall {
@@ -238,7 +237,7 @@ impl SignalCall {
         name: &str,
         value: &V,
     ) -> Self {
-        let (payload, unsendable) = match payload::encode(value).and_then(within_limit) {
+        let (payload, unencodable) = match payload::encode(value) {
             Ok(payload) => (payload, None),
             Err(failure) => (Bytes::new(), Some(failure)),
         };
@@ -250,7 +249,7 @@ impl SignalCall {
         };
         Self {
             call: Call::new(context, request, name.into(), fingerprint),
-            unsendable,
+            unencodable,
         }
     }
 }
@@ -259,22 +258,12 @@ impl Future for SignalCall {
     type Output = Result<(), CallError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        if let Some(failure) = self.unsendable.take() {
+        if let Some(failure) = self.unencodable.take() {
             return Poll::Ready(Err(CallError::Other(failure)));
         }
         let result = ready!(self.call.poll(cx));
         Poll::Ready(result.map(drop).map_err(CallError::from_failure))
     }
-}
-
-fn within_limit(payload: Bytes) -> Result<Bytes, Failure> {
-    if payload.len() > MAX_PAYLOAD_BYTES {
-        return Err(Failure::final_error(format!(
-            "the signal has {} bytes, more than the limit of {MAX_PAYLOAD_BYTES} bytes",
-            payload.len()
-        )));
-    }
-    Ok(payload)
 }
 
 /// Completes when the run is asked to cancel.

@@ -5,7 +5,7 @@ use tidy::{Kind, Package, Workspace, sources};
 use crate::check;
 
 /// Which houses a house may build on. A new edge is a decision: its reason is in ARCHITECTURE.md.
-const MAY_USE: [(&str, &[&str]); 14] = [
+const MAY_USE: [(&str, &[&str]); 15] = [
     ("sync-core", &[]),
     ("sync-workflow", &[]),
     ("sync-workflow-macros", &[]),
@@ -20,6 +20,8 @@ const MAY_USE: [(&str, &[&str]); 14] = [
     ),
     ("simulator", &["sync-workflow"]),
     ("protocol-model", &[]),
+    // It runs the others as programs.
+    ("reliability", &[]),
     ("mock-api", &[]),
     ("throwaway-postgres", &[]),
     ("tidy", &[]),
@@ -85,6 +87,7 @@ const RESERVED: [(&str, &[&str]); 7] = [
         "clap",
         &[
             "protocol-model",
+            "reliability",
             "simulator",
             "mock-api",
             "throwaway-postgres",
@@ -97,6 +100,7 @@ const RESERVED: [(&str, &[&str]); 7] = [
     (
         "anyhow",
         &[
+            "reliability",
             "simulator",
             "mock-api",
             "sync-server",

@@ -114,6 +114,8 @@ pub(crate) struct Entry {
     pub(crate) what: &'static str,
     /// The cycles of the short form; none, where it takes too long for it.
     pub(crate) short: u64,
+    /// The cycles of the long form.
+    pub(crate) long: u64,
     make: fn() -> Result<Box<dyn Fault>, Skipped>,
 }
 
@@ -128,20 +130,22 @@ impl Entry {
 }
 
 macro_rules! entry {
-    ($name:literal, $kind:ident, $short:literal, $what:literal, $make:expr) => {
+    ($name:literal, $kind:ident, $short:literal, $long:literal, $what:literal, $make:expr) => {
         Entry {
             name: $name,
             kind: Kind::$kind,
             what: $what,
             short: $short,
+            long: $long,
             make: || $make,
         }
     };
-    ($name:literal, $kind:ident, $short:literal, $what:literal => $fault:expr) => {
+    ($name:literal, $kind:ident, $short:literal, $long:literal, $what:literal => $fault:expr) => {
         entry!(
             $name,
             $kind,
             $short,
+            $long,
             $what,
             Ok(Box::new($fault) as Box<dyn Fault>)
         )
@@ -150,28 +154,29 @@ macro_rules! entry {
 
 /// Every fault on every database that it makes sense for.
 pub(crate) const ALL: &[Entry] = &[
-    entry!("kill", Postgres, 25, "kill -9 of a worker at a random moment" => processes::Kill),
-    entry!("kill", Sqlite, 25, "kill -9 of a worker at a random moment" => processes::Kill),
-    entry!("stop", Postgres, 3, "SIGSTOP beyond the lease, then SIGCONT" => processes::Pause),
-    entry!("stop", Sqlite, 3, "SIGSTOP beyond the lease, then SIGCONT" => processes::Pause),
-    entry!("rolling", Postgres, 5, "a new worker, then SIGTERM to an old one; nothing is tried twice" => processes::Rolling),
-    entry!("rolling", Sqlite, 5, "a new worker, then SIGTERM to an old one; nothing is tried twice" => processes::Rolling),
-    entry!("terminate", Postgres, 40, "pg_terminate_backend of a random session of a worker" => connections::Terminate::new(4)),
-    entry!("terminate-pool-1", Postgres, 15, "the same, and each worker has one shared connection" => connections::Terminate::new(1)),
-    entry!("terminate-pool-2", Postgres, 15, "the same, and each worker has two shared connections" => connections::Terminate::new(2)),
-    entry!("restart", Postgres, 3, "immediate stop of the server and recovery, under load" => servers::Restart),
-    entry!("cut-before-commit", Postgres, 20, "connection cut instead of a commit" => proxied::Cut::before()),
-    entry!("cut-after-commit", Postgres, 20, "connection cut after a commit was forwarded" => proxied::Cut::after()),
-    entry!("cut-in-reply", Postgres, 20, "connection cut in the middle of the answer to a commit" => proxied::Cut::in_reply()),
-    entry!("hold-commit", Postgres, 3, "a commit held back until its lease has ended, then forwarded" => proxied::Hold),
-    entry!("black-hole", Postgres, 2, "all connections of all workers swallow everything, and stay open" => proxied::BlackHole),
-    entry!("slow", Postgres, 4, "a database 50 ms away, and kill -9" => proxied::Slow),
-    entry!("dropped-futures", Postgres, 8, "calls of the journal dropped at a random await" => drops::Drops),
-    entry!("dropped-futures", Sqlite, 8, "calls of the journal dropped at a random await" => drops::Drops),
+    entry!("kill", Postgres, 25, 10_000, "kill -9 of a worker at a random moment" => processes::Kill),
+    entry!("kill", Sqlite, 25, 10_000, "kill -9 of a worker at a random moment" => processes::Kill),
+    entry!("stop", Postgres, 3, 1000, "SIGSTOP beyond the lease, then SIGCONT" => processes::Pause),
+    entry!("stop", Sqlite, 3, 1000, "SIGSTOP beyond the lease, then SIGCONT" => processes::Pause),
+    entry!("rolling", Postgres, 5, 200, "a new worker, then SIGTERM to an old one; nothing is tried twice" => processes::Rolling),
+    entry!("rolling", Sqlite, 5, 200, "a new worker, then SIGTERM to an old one; nothing is tried twice" => processes::Rolling),
+    entry!("terminate", Postgres, 40, 10_000, "pg_terminate_backend of a random session of a worker" => connections::Terminate::new(4)),
+    entry!("terminate-pool-1", Postgres, 15, 1000, "the same, and each worker has one shared connection" => connections::Terminate::new(1)),
+    entry!("terminate-pool-2", Postgres, 15, 1000, "the same, and each worker has two shared connections" => connections::Terminate::new(2)),
+    entry!("restart", Postgres, 3, 200, "immediate stop of the server and recovery, under load" => servers::Restart),
+    entry!("cut-before-commit", Postgres, 20, 1700, "connection cut instead of a commit" => proxied::Cut::before()),
+    entry!("cut-after-commit", Postgres, 20, 1700, "connection cut after a commit was forwarded" => proxied::Cut::after()),
+    entry!("cut-in-reply", Postgres, 20, 1700, "connection cut in the middle of the answer to a commit" => proxied::Cut::in_reply()),
+    entry!("hold-commit", Postgres, 3, 100, "a commit held back until its lease has ended, then forwarded" => proxied::Hold),
+    entry!("black-hole", Postgres, 2, 50, "all connections of all workers swallow everything, and stay open" => proxied::BlackHole),
+    entry!("slow", Postgres, 4, 100, "a database 50 ms away, and kill -9" => proxied::Slow),
+    entry!("dropped-futures", Postgres, 8, 500, "calls of the journal dropped at a random await" => drops::Drops),
+    entry!("dropped-futures", Sqlite, 8, 500, "calls of the journal dropped at a random await" => drops::Drops),
     entry!(
         "disk-full",
         Postgres,
         2,
+        50,
         "no space left for the server, its log included",
         disk::server()
     ),
@@ -179,6 +184,7 @@ pub(crate) const ALL: &[Entry] = &[
         "disk-full",
         Sqlite,
         2,
+        50,
         "no space left for the file",
         disk::file()
     ),
@@ -186,6 +192,7 @@ pub(crate) const ALL: &[Entry] = &[
         "failover",
         Postgres,
         2,
+        50,
         "the primary stops at once, and its synchronous standby is promoted",
         failover::make()
     ),
@@ -193,6 +200,7 @@ pub(crate) const ALL: &[Entry] = &[
         "skewed-clocks",
         Postgres,
         5,
+        200,
         "kill -9 of workers whose clocks are up to an hour off",
         clocks::Skewed::make()
     ),

@@ -12,7 +12,7 @@ use super::{Driver, abort::AbortOnDrop};
 use crate::{
     failure::{Failure, FailureKind},
     id::{CommandId, WorkflowId},
-    journal::{Batch, Error, NewSignal, RunSelector, SignalOutcome},
+    journal::{Batch, Error, MAX_PAYLOAD_BYTES, NewSignal, RunSelector, SignalOutcome},
     worker::{mailbox::Message, node::Node},
 };
 
@@ -43,6 +43,15 @@ impl Driver {
         payload: Bytes,
     ) {
         if self.is_draining || self.sends.0.contains_key(&command) {
+            return;
+        }
+        if payload.len() > MAX_PAYLOAD_BYTES {
+            let failure = Failure::final_error(format!(
+                "the signal has {} bytes, more than the limit of {MAX_PAYLOAD_BYTES} bytes",
+                payload.len()
+            ));
+            let result = Err(failure);
+            self.mailbox.send(Message::SignalSent { command, result });
             return;
         }
         let signal = NewSignal {

@@ -14,6 +14,7 @@ on_every_journal![
     workflows_talk_to_each_other,
     a_parent_signals_its_child,
     a_signal_to_nobody_is_an_error_of_the_sender,
+    a_signal_that_is_too_large_is_an_error_of_the_sender,
     the_same_time_and_random_values_are_seen_by_every_replay,
 ];
 
@@ -137,6 +138,21 @@ async fn a_parent_signals_its_child(storage: Storage) {
         .await
         .unwrap();
     assert_eq!(handle.result().await.unwrap(), [0, 1, 2]);
+    worker.shutdown().await;
+}
+
+async fn signals_too_much(ctx: Context, (): ()) -> Result<String, Failure> {
+    let text = "x".repeat(5 * 1024 * 1024);
+    let sent = ctx.signal(&ctx.workflow_id(), "hello", &text).await;
+    Ok(sent.map_or_else(|error| error.to_string(), |()| "sent".into()))
+}
+
+async fn a_signal_that_is_too_large_is_an_error_of_the_sender(storage: Storage) {
+    let worker = storage.start(quick().workflow(signals_too_much)).await;
+    let client = worker.client();
+    let handle = client.start(signals_too_much, "a", ()).await.unwrap();
+    let answer = handle.result().await.unwrap();
+    assert!(answer.contains("more than the limit"), "{answer}");
     worker.shutdown().await;
 }
 

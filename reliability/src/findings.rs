@@ -1,0 +1,110 @@
+//! What the tools found.
+
+use serde::{Deserialize, Serialize};
+
+use crate::machine::Machine;
+
+/// Everything that the page is made of.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Findings {
+    pub(crate) command: String,
+    pub(crate) machine: Machine,
+    pub(crate) model: Vec<Variant>,
+    pub(crate) simulator: Simulated,
+    pub(crate) mutants: Vec<Mutant>,
+    pub(crate) campaigns: Vec<Campaign>,
+}
+
+/// The protocol as it is, or with a rule left out.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Variant {
+    pub(crate) variant: String,
+    pub(crate) states: u64,
+    pub(crate) depth: u64,
+    pub(crate) seconds: f64,
+    pub(crate) broken: Vec<String>,
+}
+
+/// Seeds of the simulator.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Simulated {
+    pub(crate) from: u64,
+    pub(crate) seeds: u64,
+    pub(crate) violations: u64,
+    pub(crate) seconds: f64,
+    pub(crate) figures: Figures,
+}
+
+/// What happened in them.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Figures {
+    pub(crate) millis: u64,
+    pub(crate) runs: u64,
+    pub(crate) records: u64,
+    pub(crate) commits: u64,
+    pub(crate) attempts: u64,
+    pub(crate) transactions: u64,
+    pub(crate) signals: u64,
+    pub(crate) dead_nodes: u64,
+    pub(crate) crashes: u64,
+}
+
+/// A deliberate bug.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Mutant {
+    pub(crate) mutant: String,
+    pub(crate) what: Option<String>,
+    /// The first seed that it did not survive.
+    pub(crate) caught_after: Option<u64>,
+}
+
+/// One fault on one database.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Campaign {
+    pub(crate) fault: String,
+    pub(crate) database: String,
+    pub(crate) what: String,
+    pub(crate) skipped: Option<String>,
+    pub(crate) cycles: u64,
+    pub(crate) struck: u64,
+    pub(crate) runs: u64,
+    pub(crate) records: u64,
+    pub(crate) activities: u64,
+    pub(crate) transactions: u64,
+    pub(crate) workers: u64,
+    pub(crate) seconds: f64,
+    pub(crate) violations: Vec<Violation>,
+    pub(crate) recovery_p50: Option<f64>,
+    pub(crate) recovery_p99: Option<f64>,
+    pub(crate) seed: u64,
+}
+
+/// A promise that was broken.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Violation {
+    pub(crate) rule: String,
+    pub(crate) detail: String,
+}
+
+/// The name of the protocol as it is.
+pub(crate) const REAL: &str = "the protocol";
+
+impl Findings {
+    /// Whether everything holds that should, and nothing that should not.
+    pub(crate) fn hold(&self) -> bool {
+        let is_model_right = self
+            .model
+            .iter()
+            .all(|found| found.broken.is_empty() == (found.variant == REAL));
+        is_model_right
+            && self.simulator.violations == 0
+            && self
+                .mutants
+                .iter()
+                .all(|mutant| mutant.caught_after.is_some())
+            && self
+                .campaigns
+                .iter()
+                .all(|campaign| campaign.violations.is_empty())
+    }
+}
