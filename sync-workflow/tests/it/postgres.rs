@@ -9,6 +9,7 @@ mod commits;
 mod conformance;
 mod connections;
 mod fence;
+mod growth;
 mod lost_paths;
 mod poolers;
 mod proxy;
@@ -42,7 +43,10 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Self {
-        let database = Database::create().unwrap();
+        Self::on(Database::create().unwrap()).await
+    }
+
+    async fn on(database: Database) -> Self {
         let journal = PostgresJournal::connect(database.url()).await.unwrap();
         let node = new_node();
         journal.enlist(node, LEASE).await.unwrap();

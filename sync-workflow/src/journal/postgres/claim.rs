@@ -8,25 +8,33 @@ use crate::{
     journal::{Claim, ClaimRequest, ClaimedRun, Error, ParentCloses, ParentLink, Result},
 };
 
-// Only the partial index of pending runs is read, in the order of wake-up times. The attempt is
-// counted here, before anything runs: a run that brings its worker down is known by its number.
+// For each workflow only the partial index of pending runs is read, in the order of wake-up times: runs of
+// workflows that this worker does not know cost nothing, however many they are. More are looked at than are
+// taken, for others may be taking them. The attempt is counted here, before anything runs: a run that brings
+// its worker down is known by its number.
 const CLAIM: &str = "
-WITH fence AS MATERIALIZED (
+WITH ready AS MATERIALIZED (
+    SELECT r.run_id, r.wake_at
+    FROM unnest($3::text[]) AS known(workflow)
+    CROSS JOIN LATERAL (
+        SELECT r.run_id, r.wake_at FROM sync_workflow.runs r
+        WHERE r.status = 0 AND r.queue = $2 AND r.workflow = known.workflow AND r.wake_at <= now()
+        ORDER BY r.wake_at LIMIT $4 * 4
+    ) r
+), fence AS MATERIALIZED (
     -- Only if there may be something to claim: a claim that finds nothing locks nothing, so it
     -- writes nothing, and its commit does not wait for the disk.
     SELECT node_id FROM sync_workflow.nodes
-    WHERE node_id = $1
-      AND EXISTS (SELECT FROM sync_workflow.runs r
-                  WHERE r.status = 0 AND r.queue = $2 AND r.wake_at <= now()
-                    AND r.workflow = ANY($3))
+    WHERE node_id = $1 AND EXISTS (SELECT FROM ready)
     FOR KEY SHARE
 ), due AS MATERIALIZED (
-    SELECT r.run_id FROM sync_workflow.runs r
-    WHERE r.status = 0 AND r.queue = $2 AND r.wake_at <= now() AND r.workflow = ANY($3)
-      AND EXISTS (SELECT FROM fence)
-    ORDER BY r.wake_at
+    SELECT r.run_id FROM ready
+    -- Not a plain equality: see the statements of a commit.
+    JOIN sync_workflow.runs r ON r.run_id = ANY (ARRAY[ready.run_id])
+    WHERE r.status = 0 AND r.wake_at <= now() AND EXISTS (SELECT FROM fence)
+    ORDER BY ready.wake_at
     LIMIT $4
-    FOR UPDATE SKIP LOCKED
+    FOR UPDATE OF r SKIP LOCKED
 ), measured AS MATERIALIZED (
     SELECT due.run_id, coalesce(last.position + 1, 0) AS length
     FROM due
@@ -40,16 +48,19 @@ WITH fence AS MATERIALIZED (
         attempts = CASE WHEN m.length > r.progress THEN 1 ELSE r.attempts + 1 END,
         progress = m.length
     FROM measured m
-    -- Not a plain equality: see the statements of a commit.
     WHERE r.run_id = ANY (ARRAY[m.run_id])
     RETURNING r.run_id, r.chain_id, r.workflow_id, r.workflow, r.queue, r.parent_run,
               r.parent_command, r.parent_close, r.inbox, r.attempts, r.wake_at
 )
 SELECT EXISTS (SELECT FROM sync_workflow.nodes WHERE node_id = $1),
        clock_timestamp(),
-       (SELECT r.wake_at FROM sync_workflow.runs r
-        WHERE r.status = 0 AND r.queue = $2 AND r.wake_at > now() AND r.workflow = ANY($3)
-        ORDER BY r.wake_at LIMIT 1),
+       (SELECT min(r.wake_at)
+        FROM unnest($3::text[]) AS known(workflow)
+        CROSS JOIN LATERAL (
+            SELECT r.wake_at FROM sync_workflow.runs r
+            WHERE r.status = 0 AND r.queue = $2 AND r.workflow = known.workflow AND r.wake_at > now()
+            ORDER BY r.wake_at LIMIT 1
+        ) r),
        c.run_id, c.chain_id, c.workflow_id, c.workflow, c.queue, c.parent_run, c.parent_command,
        c.parent_close, c.inbox, c.attempts
 FROM (VALUES (1)) AS always LEFT JOIN claimed c ON true

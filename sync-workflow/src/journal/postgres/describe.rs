@@ -1,4 +1,4 @@
-//! Runs as descriptions and lists show them.
+//! Runs as descriptions show them.
 
 use std::sync::Arc;
 
@@ -10,10 +10,11 @@ use super::{
 };
 use crate::{
     id::{NodeId, Position, RunId},
-    journal::{Error, Page, Result, RunFilter, RunInfo, RunSelector},
+    journal::{Error, Result, RunInfo, RunSelector},
     status::RunStatus,
 };
 
+/// What is told of a run, as a text that other statements begin with too.
 macro_rules! described {
     () => {
         "
@@ -23,6 +24,7 @@ SELECT r.run_id, r.workflow_id, r.workflow, r.queue, r.status, r.node_id, r.pare
 FROM sync_workflow.runs r"
     };
 }
+pub(super) use described;
 
 const DESCRIBE: &str = concat!(
     described!(),
@@ -30,34 +32,6 @@ const DESCRIBE: &str = concat!(
 WHERE r.run_id = coalesce($1, (
     SELECT run_id FROM sync_workflow.runs
     WHERE workflow_id = $2 ORDER BY sequence DESC LIMIT 1))"
-);
-
-// Run ids sort by the time of their start, so the primary key, read backwards, lists the newest first.
-const LIST: &str = concat!(
-    described!(),
-    "
-WHERE ($1 IS NULL OR r.run_id < $1)
-  AND ($2 IS NULL OR r.status = ANY($2))
-  AND ($3 IS NULL OR r.workflow = $3)
-  AND ($4 IS NULL OR starts_with(r.workflow_id, $4))
-  AND ($5 IS NULL OR r.queue = $5)
-  AND ($6 IS NULL OR r.parent_run = $6)
-ORDER BY r.run_id DESC
-LIMIT $7"
-);
-
-// The same through the index of children, which are few beside all runs.
-const LIST_CHILDREN: &str = concat!(
-    described!(),
-    "
-WHERE ($1 IS NULL OR r.run_id < $1)
-  AND ($2 IS NULL OR r.status = ANY($2))
-  AND ($3 IS NULL OR r.workflow = $3)
-  AND ($4 IS NULL OR starts_with(r.workflow_id, $4))
-  AND ($5 IS NULL OR r.queue = $5)
-  AND r.parent_run = $6
-ORDER BY r.run_id DESC
-LIMIT $7"
 );
 
 pub(super) async fn describe(shared: &Shared, selector: &RunSelector) -> Result<Option<RunInfo>> {
@@ -69,33 +43,8 @@ pub(super) async fn describe(shared: &Shared, selector: &RunSelector) -> Result<
     row.map(InfoRow::into_info).transpose()
 }
 
-pub(super) async fn list(shared: &Shared, filter: &RunFilter) -> Result<Page<RunInfo>> {
-    let limit = filter.effective_limit();
-    let statuses: Vec<i16> = filter.statuses.iter().map(|status| status.code()).collect();
-    let statement = match filter.parent {
-        Some(_) => LIST_CHILDREN,
-        None => LIST,
-    };
-    let query = sqlx::query_as::<_, InfoRow>(statement)
-        .bind(filter.before.map(|run| run.as_uuid()))
-        .bind((!statuses.is_empty()).then_some(statuses))
-        .bind(filter.workflow.as_deref())
-        .bind(filter.workflow_id_prefix.as_deref())
-        .bind(filter.queue.as_deref())
-        .bind(filter.parent.map(|run| run.as_uuid()))
-        .bind(i64::from(limit) + 1);
-    let mut rows = shared.rows(Effect::None, query).await?;
-    let more = rows.len() > limit as usize;
-    rows.truncate(limit as usize);
-    let items = rows
-        .into_iter()
-        .map(InfoRow::into_info)
-        .collect::<Result<_>>()?;
-    Ok(Page { items, more })
-}
-
 /// A row of `described`.
-struct InfoRow {
+pub(super) struct InfoRow {
     run: Uuid,
     workflow_id: String,
     workflow: String,
@@ -132,7 +81,7 @@ impl sqlx::FromRow<'_, PgRow> for InfoRow {
 }
 
 impl InfoRow {
-    fn into_info(self) -> Result<RunInfo> {
+    pub(super) fn into_info(self) -> Result<RunInfo> {
         let run = RunId::from_uuid(self.run);
         let status = RunStatus::from_code(self.status).ok_or_else(|| Error::Corrupt {
             run,

@@ -36,6 +36,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "signals_sent",
         sql: include_str!("../../../../migrations/postgres/0003_signals_sent.sql"),
     },
+    Migration {
+        version: 4,
+        name: "growth",
+        sql: include_str!("../../../../migrations/postgres/0004_growth.sql"),
+    },
 ];
 
 const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version;

@@ -22,6 +22,7 @@ mod failure;
 mod hints;
 mod inbox;
 mod lane;
+mod list;
 mod migrate;
 mod nodes;
 mod options;
@@ -325,7 +326,7 @@ impl Journal for PostgresJournal {
     }
 
     async fn list(&self, filter: &RunFilter) -> Result<Page<RunInfo>> {
-        describe::list(&self.shared, filter).await
+        list::list(&self.shared, filter).await
     }
 
     async fn history(&self, run: RunId, from: Position, limit: u32) -> Result<Page<HistoryRecord>> {

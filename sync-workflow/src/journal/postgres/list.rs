@@ -1,0 +1,131 @@
+//! Lists of runs.
+
+use std::collections::BTreeSet;
+
+use sqlx::{Postgres, QueryBuilder};
+
+use super::{
+    connection::Shared,
+    describe::{InfoRow, described},
+    failure::Effect,
+};
+use crate::journal::{Page, Result, RunFilter, RunInfo};
+
+pub(super) async fn list(shared: &Shared, filter: &RunFilter) -> Result<Page<RunInfo>> {
+    let limit = filter.effective_limit();
+    let mut statement = statement(filter, limit + 1);
+    let query = statement.build_query_as::<InfoRow>();
+    let mut rows = shared.rows(Effect::None, query).await?;
+    let more = rows.len() > limit as usize;
+    rows.truncate(limit as usize);
+    let items = rows
+        .into_iter()
+        .map(InfoRow::into_info)
+        .collect::<Result<_>>()?;
+    Ok(Page { items, more })
+}
+
+/// Run ids sort by the time of their start: the newest come first.
+///
+/// Each status is looked for by itself, and stands in the text: so each has a plan of its own, the few runs that
+/// are under way or that ended badly through the index that holds nothing else.
+fn statement(filter: &RunFilter, limit: u32) -> QueryBuilder<Postgres> {
+    let mut statement = QueryBuilder::new("SELECT * FROM (");
+    let statuses: BTreeSet<i16> = filter.statuses.iter().map(|status| status.code()).collect();
+    let legs = match statuses.is_empty() {
+        true => vec![None],
+        false => statuses.into_iter().map(Some).collect(),
+    };
+    for (index, status) in legs.into_iter().enumerate() {
+        if index > 0 {
+            statement.push(" UNION ALL ");
+        }
+        statement.push("(").push(described!()).push(" WHERE true");
+        if let Some(status) = status {
+            statement.push(" AND r.status = ").push(status);
+        }
+        push_conditions(&mut statement, filter);
+        statement
+            .push(" ORDER BY r.run_id DESC LIMIT ")
+            .push(limit)
+            .push(")");
+    }
+    statement
+        .push(") AS found ORDER BY run_id DESC LIMIT ")
+        .push(limit);
+    statement
+}
+
+fn push_conditions(statement: &mut QueryBuilder<Postgres>, filter: &RunFilter) {
+    if let Some(before) = filter.before {
+        statement
+            .push(" AND r.run_id < ")
+            .push_bind(before.as_uuid());
+    }
+    if let Some(workflow) = &filter.workflow {
+        statement
+            .push(" AND r.workflow = ")
+            .push_bind(workflow.to_string());
+    }
+    if let Some(queue) = &filter.queue {
+        statement
+            .push(" AND r.queue = ")
+            .push_bind(queue.to_string());
+    }
+    if let Some(parent) = filter.parent {
+        statement
+            .push(" AND r.parent_run = ")
+            .push_bind(parent.as_uuid());
+    }
+    if let Some(prefix) = &filter.workflow_id_prefix {
+        // A range of the index by workflow id, which compares bytes.
+        statement
+            .push(" AND r.workflow_id >= ")
+            .push_bind(prefix.clone());
+        if let Some(end) = end_of(prefix) {
+            statement.push(" AND r.workflow_id < ").push_bind(end);
+        }
+    }
+}
+
+/// The first text after all that start with a prefix. `None` if there is none.
+fn end_of(prefix: &str) -> Option<String> {
+    let mut kept: Vec<char> = prefix.chars().collect();
+    while let Some(last) = kept.pop() {
+        // The numbers between the two blocks of characters stand for none.
+        let next = (u32::from(last) + 1..=u32::from(char::MAX)).find_map(char::from_u32);
+        if let Some(next) = next {
+            kept.push(next);
+            return Some(kept.into_iter().collect());
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_holds_all_texts_with_the_prefix_and_no_other() {
+        let texts = [
+            "",
+            "a",
+            "a\u{d7ff}",
+            "a\u{e000}",
+            "a\u{10ffff}",
+            "a\u{10ffff}z",
+            "ab",
+            "b",
+            "\u{10ffff}",
+            "\u{10ffff}\u{10ffff}",
+        ];
+        for prefix in texts {
+            let end = end_of(prefix);
+            for text in texts {
+                let is_in = text >= prefix && end.as_deref().is_none_or(|end| text < end);
+                assert_eq!(is_in, text.starts_with(prefix), "{prefix:?} {text:?}");
+            }
+        }
+    }
+}

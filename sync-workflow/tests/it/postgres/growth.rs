@@ -1,0 +1,223 @@
+//! What a statement costs must not grow with what lies in the tables: blocks are counted, not seconds.
+
+use std::fmt::Write as _;
+
+use sync_workflow::journal::{ClaimRequest, NewSignal, RunFilter};
+use throwaway_postgres::Cluster;
+
+use super::*;
+
+/// How many runs of each sort lie in the tables.
+const FEW: u32 = 500;
+const MANY: u32 = 50_000;
+/// How often each statement runs: the first time fills the session's own tables.
+const TIMES: u32 = 4;
+
+/// Runs that sleep, runs that are ready and that nobody here knows, and runs that have ended, each with two
+/// records and a signal that was received.
+fn fill(runs: u32) -> String {
+    let sort = |sort: &str, status: u32, workflow: &str, wake_at: &str| {
+        format!(
+            "WITH new AS (
+                 INSERT INTO sync_workflow.runs (run_id, chain_id, wake_at, created_at, closed_at, sequence, status,
+                                                 workflow_id, workflow, queue)
+                 SELECT id, id, {wake_at}, now() - interval '1 day',
+                        CASE WHEN {status} >= 10 THEN now() END, 0, {status},
+                        '{sort}-' || n, '{workflow}', 'default'
+                 FROM (SELECT n, gen_random_uuid() AS id FROM generate_series(1, {runs}) AS n) AS numbered
+                 RETURNING run_id
+             ), signals AS (
+                 INSERT INTO sync_workflow.signals (chain_id, signal_id, name, payload, consumed)
+                 SELECT run_id, 'old', 'go', '1', true FROM new
+             )
+             INSERT INTO sync_workflow.journal (run_id, position, kind, command, name, fingerprint, payload)
+             SELECT run_id, position, CASE position WHEN 0 THEN 0 ELSE 60 END, -1, 'greet', 0, '\"payload\"'
+             FROM new CROSS JOIN generate_series(0, 1) AS position;"
+        )
+    };
+    [
+        sort("asleep", 0, "greet", "now() + interval '1 hour'"),
+        sort("waits", 0, "greet", "'infinity'"),
+        sort("unknown", 0, "stranger", "now() - interval '1 minute'"),
+        sort("ended", 10, "greet", "'infinity'"),
+    ]
+    .concat()
+}
+
+fn request() -> ClaimRequest {
+    ClaimRequest {
+        queue: "default".into(),
+        workflows: vec!["greet".into(), "another".into()],
+        limit: 10,
+    }
+}
+
+fn signal(to: &str, id: u32) -> NewSignal {
+    NewSignal {
+        to: RunSelector::Latest(WorkflowId::new(to).unwrap()),
+        id: id.to_string().into(),
+        name: "go".into(),
+        payload: Bytes::from_static(b"1"),
+    }
+}
+
+/// How many blocks each statement looks at, on average, in a database of this many runs of each sort.
+async fn blocks(cluster: &Cluster, runs: u32) -> Vec<(&'static str, i64)> {
+    let database = cluster.create_database().unwrap();
+    let bench = Bench::on(database).await;
+    bench
+        .database
+        .psql("CREATE EXTENSION pg_stat_statements")
+        .unwrap();
+    bench.database.psql(&fill(runs)).unwrap();
+    bench.database.psql("VACUUM ANALYZE").unwrap();
+    let mut observer = bench.connect().await;
+    let mut costs = Vec::new();
+    let journal = &bench.journal;
+    macro_rules! measure {
+        ($what:literal, |$n:ident| $call:expr) => {
+            measure!($what, prepare |_round| (), |$n| $call)
+        };
+        ($what:literal, prepare |$p:ident| $prepare:expr, |$n:ident| $call:expr) => {{
+            let mut all = 0;
+            for round in 0..TIMES {
+                let $p = round;
+                let prepared = $prepare;
+                sqlx::query("SELECT pg_stat_statements_reset()")
+                    .execute(&mut observer)
+                    .await
+                    .unwrap();
+                let $n = (round, prepared);
+                let _answer = $call;
+                let looked_at: i64 = sqlx::query(
+                    "SELECT coalesce(sum(shared_blks_hit + shared_blks_read), 0)::bigint
+                     FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid
+                     WHERE d.datname = current_database() AND query NOT LIKE '%pg_stat_statements%'",
+                )
+                .fetch_one(&mut observer)
+                .await
+                .unwrap()
+                .get(0);
+                if round > 0 {
+                    all += looked_at;
+                }
+            }
+            costs.push(($what, all / i64::from(TIMES - 1)));
+        }};
+    }
+    measure!("claim nothing", |_n| journal
+        .claim(bench.node, &request())
+        .await
+        .unwrap());
+    measure!(
+        "claim",
+        prepare | n | {
+            let new = NewRun {
+                placement: Placement::Anywhere,
+                ..new_run(&format!("due-{n}"))
+            };
+            journal.start(&new).await.unwrap();
+        },
+        |_n| {
+            let claim = journal.claim(bench.node, &request()).await.unwrap();
+            assert_eq!(claim.runs.len(), 1);
+        }
+    );
+    measure!("start", |n| journal
+        .start(&new_run(&format!("start-{}", n.0)))
+        .await
+        .unwrap());
+    measure!(
+        "a record",
+        prepare | n | bench.born(&format!("record-{n}")).await,
+        |n| {
+            let outcome = bench
+                .commit(batch(vec![goes_on(n.1, vec![record(1)])]))
+                .await;
+            assert_eq!(outcomes(&outcome), [RunOutcome::Committed]);
+        }
+    );
+    measure!(
+        "an end",
+        prepare | n | bench.born(&format!("end-{n}")).await,
+        |n| {
+            let outcome = bench.commit(batch(vec![closes(n.1, 1)])).await;
+            assert_eq!(outcomes(&outcome), [RunOutcome::Committed]);
+        }
+    );
+    measure!("signal", |n| journal
+        .signal(&signal("asleep-1", n.0))
+        .await
+        .unwrap());
+    measure!("send a signal", |n| journal
+        .send_signal(bench.node, &signal("asleep-2", n.0))
+        .await
+        .unwrap());
+    measure!("describe", |_n| journal
+        .describe(&signal("asleep-3", 0).to)
+        .await
+        .unwrap());
+    measure!(
+        "inbox",
+        prepare | n | bench.born(&format!("inbox-{n}")).await,
+        |n| journal.inbox(n.1, &[], 10).await.unwrap()
+    );
+    measure!(
+        "outcome",
+        prepare | n | bench.born(&format!("outcome-{n}")).await,
+        |n| journal.outcome(n.1).await.unwrap()
+    );
+    measure!(
+        "load",
+        prepare | n | bench.born(&format!("load-{n}")).await,
+        |n| journal.load(n.1, Position(0), 100).await.unwrap()
+    );
+    measure!("owned", |_n| journal.owned(bench.node).await.unwrap());
+    measure!("reap", |_n| journal.reap(10).await.unwrap());
+    measure!("renew", |_n| journal
+        .renew(bench.node, LEASE)
+        .await
+        .unwrap());
+    measure!("cancel", |n| journal
+        .request_cancel(&signal(&format!("waits-{}", n.0 + 1), 0).to)
+        .await
+        .unwrap());
+    measure!("list the newest", |_n| journal
+        .list(&RunFilter::default())
+        .await
+        .unwrap());
+    measure!("list a prefix", |_n| journal
+        .list(&RunFilter {
+            workflow_id_prefix: Some("end-".into()),
+            ..RunFilter::default()
+        })
+        .await
+        .unwrap());
+    measure!("list those that run", |_n| journal
+        .list(&RunFilter {
+            statuses: vec![RunStatus::Running],
+            ..RunFilter::default()
+        })
+        .await
+        .unwrap());
+    costs
+}
+
+#[tokio::test]
+async fn no_statement_costs_more_the_more_runs_there_are() {
+    let cluster = Cluster::builder()
+        .fsync(false)
+        .setting("shared_preload_libraries", "pg_stat_statements")
+        .start()
+        .unwrap();
+    let few = blocks(&cluster, FEW).await;
+    let many = blocks(&cluster, MANY).await;
+    let mut grown = String::new();
+    for ((what, few), (_, many)) in few.iter().zip(&many) {
+        // An index of a hundred times as many entries is a level or two deeper.
+        if *many > few * 2 + 12 {
+            let _ = writeln!(grown, "{what}: {few} blocks, and {many} with {MANY} runs");
+        }
+    }
+    assert!(grown.is_empty(), "{grown}");
+}
