@@ -24,7 +24,7 @@ insert into {sync}generations (org_id, adapter, entity, walk, generation, live_b
 select $1, $2, $3, $4, coalesce(max(generation), 0) + 1,
        (select count(*) from {table} where org_id = $1 and deleted_at is null), {now}
 from {sync}generations where org_id = $1 and adapter = $2 and entity = $3
-on conflict (org_id, adapter, entity, walk) do nothing";
+on conflict do nothing";
 
 const OF_WALK: &str = "\
 select generation from {sync}generations
@@ -66,13 +66,19 @@ impl Connection<'_> {
             self.dialect().sql(OF_WALK, table),
         );
         let (org, adapter, entity) = rows.key();
-        let generation = on!(self, connection => {
-            let query = sqlx::query(AssertSqlSafe(begin)).bind(org).bind(adapter).bind(entity);
-            query.bind(walk).execute(&mut **connection).await?;
-            let query = sqlx::query_scalar(AssertSqlSafe(of_walk)).bind(org).bind(adapter).bind(entity);
-            query.bind(walk).fetch_one(&mut **connection).await?
-        });
-        Ok(Generation(generation))
+        loop {
+            let found: Option<i64> = on!(self, connection => {
+                let query = sqlx::query(AssertSqlSafe(begin.clone())).bind(org).bind(adapter).bind(entity);
+                query.bind(walk).execute(&mut **connection).await?;
+                let query = sqlx::query_scalar(AssertSqlSafe(of_walk.clone())).bind(org).bind(adapter).bind(entity);
+                query.bind(walk).fetch_optional(&mut **connection).await?
+            });
+            // Another walk took the number at that very moment. It exists now, so that the next number is
+            // another one.
+            if let Some(generation) = found {
+                return Ok(Generation(generation));
+            }
+        }
     }
 
     /// Counts what the store says about a walk.

@@ -96,9 +96,9 @@ async fn a_delta_joins_a_running_full_sync(database: Database) {
         person.joined.as_deref().unwrap().contains(":Person:full:"),
         "{person:?}"
     );
-    assert_eq!(person.status, SyncStatus::Succeeded);
+    assert_eq!(person.status, SyncStatus::Succeeded, "{person:?}");
     let full = full.report().await.unwrap();
-    assert_eq!(full.status, SyncStatus::Succeeded);
+    assert_eq!(full.status, SyncStatus::Succeeded, "{full:?}");
     world.assert_equal().await;
     engine.shutdown().await;
 }

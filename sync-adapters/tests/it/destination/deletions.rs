@@ -19,6 +19,7 @@ use super::{
 
 on_both!(
     a_walk_numbers_itself_once,
+    walks_that_begin_at_once_have_numbers_of_their_own,
     unchanged_rows_bear_the_generation_of_the_walk_that_met_them,
     only_what_a_walk_did_not_meet_is_a_candidate,
     a_document_in_quarantine_is_no_candidate,
@@ -46,6 +47,14 @@ pub(super) async fn begin(store: &Store, walk: &str) -> Generation {
         .unwrap();
     transaction.commit().await.unwrap();
     generation
+}
+
+async fn walks_that_begin_at_once_have_numbers_of_their_own(store: Store) {
+    let walks: Vec<_> = (0..8).map(|walk| format!("walk {walk}")).collect();
+    let mut numbers =
+        futures_util::future::join_all(walks.iter().map(|walk| begin(&store, walk))).await;
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=8).map(Generation).collect::<Vec<_>>());
 }
 
 pub(super) async fn candidates(store: &Store, generation: Generation) -> Vec<String> {
