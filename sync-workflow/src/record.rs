@@ -126,6 +126,35 @@ impl RecordKind {
                 | Self::ContinuedAsNew
         )
     }
+
+    /// Whether a record of this kind answers something that the code asked for with an input. The
+    /// fingerprint of every other is zero.
+    #[must_use]
+    pub const fn has_fingerprint(self) -> bool {
+        match self {
+            Self::ActivityCompleted
+            | Self::ActivityFailed
+            | Self::ActivityAttempted
+            | Self::TransactionCompleted
+            | Self::TransactionFailed
+            | Self::TimerStarted
+            | Self::TimerFired
+            | Self::SignalSent
+            | Self::SignalFailed
+            | Self::ChildStarted
+            | Self::ChildCompleted
+            | Self::ChildFailed => true,
+            Self::Started
+            | Self::SideEffect
+            | Self::SignalReceived
+            | Self::CancelRequested
+            | Self::Completed
+            | Self::Failed
+            | Self::Cancelled
+            | Self::Terminated
+            | Self::ContinuedAsNew => false,
+        }
+    }
 }
 
 /// The fingerprint of a command: a stable hash of what it asked for.

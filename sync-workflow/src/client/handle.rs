@@ -96,7 +96,6 @@ where
         loop {
             match tokio::time::timeout(patience, ends.news()).await {
                 Ok(Ended::Closed(closed)) => return Ok(closed),
-                Ok(Ended::Parked(reason)) => return Err(RunError::Parked { reason }),
                 // Its end will be told; a hint, or the absence of a driver, means: look it up.
                 Err(_elapsed) if self.client.holds(run) => {
                     patience = WHILE_HELD;

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 
 use super::reuse::IdReuse;
 use crate::{
-    id::{CommandId, NodeId, RunId, WorkflowId},
-    record::Record,
+    id::{CommandId, NodeId, Position, RunId, WorkflowId},
+    record::{Record, RecordKind},
     status::RunStatus,
 };
 
@@ -143,6 +143,21 @@ pub struct NewRun {
     pub parent: Option<ParentLink>,
     /// Where it starts.
     pub placement: Placement,
+}
+
+impl NewRun {
+    /// The record at position zero.
+    #[must_use]
+    pub fn first_record(&self) -> Record {
+        Record {
+            position: Position(0),
+            kind: RecordKind::Started,
+            command: Record::RUN,
+            name: Arc::clone(&self.workflow),
+            fingerprint: 0,
+            payload: self.input.clone(),
+        }
+    }
 }
 
 /// A child's tie to its parent.

@@ -10,6 +10,8 @@ mod cause;
 mod error;
 mod reuse;
 mod run;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod seal;
 
 use std::time::Duration;
 

@@ -90,7 +90,7 @@ enum Leaves {
 
 enum Ending {
     Closed(Closed),
-    Parked(String),
+    Parked,
     Released,
 }
 

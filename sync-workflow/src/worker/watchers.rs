@@ -14,9 +14,7 @@ use crate::{id::RunId, journal::Closed};
 pub(crate) enum Ended {
     /// The run has closed.
     Closed(Closed),
-    /// The run is parked.
-    Parked(String),
-    /// Something may have changed: look it up.
+    /// Something may have changed, or the run is parked, which may be over by now: look it up.
     LookAgain,
 }
 
@@ -99,11 +97,7 @@ impl Watchers {
         self.tell(run, Ended::Closed(closed));
     }
 
-    pub(crate) fn parked(&self, run: RunId, reason: String) {
-        self.tell(run, Ended::Parked(reason));
-    }
-
-    /// A run has changed elsewhere.
+    /// A run has changed elsewhere, or is parked.
     pub(crate) fn changed(&self, run: RunId) {
         self.tell(run, Ended::LookAgain);
     }

@@ -139,6 +139,7 @@ fn last_record(position: u32) -> Record {
     Record {
         kind: RecordKind::Completed,
         command: Record::RUN,
+        fingerprint: 0,
         ..record(position)
     }
 }

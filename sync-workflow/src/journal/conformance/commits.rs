@@ -121,7 +121,7 @@ pub async fn payloads_come_back_byte_for_byte(journal: Arc<dyn Journal>) -> Resu
             } else {
                 CommandId(position)
             },
-            ..record(position, RecordKind::SideEffect)
+            ..record(position, RecordKind::ActivityCompleted)
         })
         .collect();
     world

@@ -242,7 +242,10 @@ pub(super) fn record(position: u32, kind: RecordKind) -> Record {
         kind,
         command: CommandId(position),
         name: "charge".into(),
-        fingerprint: u64::MAX - u64::from(position),
+        fingerprint: match kind.has_fingerprint() {
+            true => u64::MAX - u64::from(position),
+            false => 0,
+        },
         payload: Bytes::from(format!("payload {position}")),
     }
 }

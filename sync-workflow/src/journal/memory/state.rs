@@ -5,7 +5,6 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::{
@@ -14,7 +13,7 @@ use crate::{
         Attempt, ClaimedRun, Error, IdReuse, NewRun, ParentLink, Placement, Result, SignalMessage,
         StartOutcome, WokenRun,
     },
-    record::{Record, RecordKind},
+    record::Record,
     status::RunStatus,
 };
 
@@ -256,7 +255,7 @@ impl State {
             cancel_requested: false,
             awaited: false,
             next: None,
-            records: vec![(started(new.input.clone(), &new.workflow), now)],
+            records: vec![(new.first_record(), now)],
             attempts: BTreeMap::new(),
             stand: Stand::Pending(None),
         };
@@ -275,16 +274,4 @@ impl State {
 /// A time as the databases keep it.
 pub(super) fn whole_micros(at: Timestamp) -> Timestamp {
     Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at)
-}
-
-/// The record at position zero.
-pub(in crate::journal) fn started(input: Bytes, workflow: &Arc<str>) -> Record {
-    Record {
-        position: Position(0),
-        kind: RecordKind::Started,
-        command: Record::RUN,
-        name: Arc::clone(workflow),
-        fingerprint: 0,
-        payload: input,
-    }
 }

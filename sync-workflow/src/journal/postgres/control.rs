@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     id::{NodeId, RunId},
-    journal::{Error, Hint, Result, RunSelector, WokenRun},
+    journal::{Error, Hint, Result, RunSelector, WokenRun, seal::seal},
     record::Record,
     status::RunStatus,
 };
@@ -203,7 +203,7 @@ async fn append_last(
         .bind(record.kind.code())
         .bind(record.command.0.cast_signed())
         .bind(&*record.name)
-        .bind(record.fingerprint.cast_signed())
+        .bind(seal(run, record))
         .bind(&record.payload[..])
         .fetch_one(connection)
         .await?;

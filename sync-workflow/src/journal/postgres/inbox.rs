@@ -1,5 +1,6 @@
 //! What has arrived for a run, and what became of a run that somebody waits for.
 
+use sqlx::{FromRow, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{
@@ -26,14 +27,15 @@ ORDER BY s.sequence";
 // The final record is the last one. A run that continued as new is followed by the next run of its
 // workflow id.
 const CHILDREN: &str = "
-SELECT c.run_id, r.status, last.payload, next.run_id
+SELECT c.run_id, r.status, next.run_id AS next, last.*
 FROM unnest($1::uuid[]) AS c(run_id)
 LEFT JOIN LATERAL (
     SELECT r.status, r.workflow_id, r.sequence FROM sync_workflow.runs r
     WHERE r.run_id = c.run_id OFFSET 0
 ) r ON true
 LEFT JOIN LATERAL (
-    SELECT j.payload FROM sync_workflow.journal j
+    SELECT j.position, j.kind, j.command, j.name, j.fingerprint, j.payload
+    FROM sync_workflow.journal j
     WHERE j.run_id = c.run_id AND r.status >= 10 ORDER BY j.position DESC LIMIT 1
 ) last ON true
 LEFT JOIN LATERAL (
@@ -43,10 +45,11 @@ LEFT JOIN LATERAL (
 WHERE r.status IS NULL OR r.status >= 10";
 
 const OUTCOME: &str = "
-SELECT r.awaited, r.status, last.payload, next.run_id
+SELECT r.awaited, r.status, next.run_id AS next, last.*
 FROM sync_workflow.runs r
 LEFT JOIN LATERAL (
-    SELECT j.payload FROM sync_workflow.journal j
+    SELECT j.position, j.kind, j.command, j.name, j.fingerprint, j.payload
+    FROM sync_workflow.journal j
     WHERE j.run_id = r.run_id AND r.status >= 10 ORDER BY j.position DESC LIMIT 1
 ) last ON true
 LEFT JOIN LATERAL (
@@ -63,8 +66,26 @@ WHERE run_id = $1 AND status < 10
 RETURNING run_id";
 
 type ArrivedRow = (i64, bool, Option<i64>, Option<String>, Option<Vec<u8>>);
-type ChildRow = (Uuid, Option<i16>, Option<Vec<u8>>, Option<Uuid>);
-type OutcomeRow = (bool, i16, Option<Vec<u8>>, Option<Uuid>);
+
+/// A child, and its end. A child that was never started has none.
+struct ChildRow(RunId, Option<ClosedRow>);
+
+impl FromRow<'_, PgRow> for ChildRow {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        let status: Option<i16> = row.try_get("status")?;
+        let end = status.map(|_| ClosedRow::from_row(row)).transpose()?;
+        Ok(Self(RunId::from_uuid(row.try_get("run_id")?), end))
+    }
+}
+
+/// Whether somebody awaits a run, and its end.
+struct OutcomeRow(bool, ClosedRow);
+
+impl FromRow<'_, PgRow> for OutcomeRow {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self(row.try_get("awaited")?, ClosedRow::from_row(row)?))
+    }
+}
 
 /// What has arrived. The children are read after the count: an outcome that is newer than the count
 /// only makes a suspension fail that need not.
@@ -105,12 +126,8 @@ async fn child_outcomes(shared: &Shared, children: &[RunId]) -> Result<Vec<Child
     let query = sqlx::query_as::<_, ChildRow>(CHILDREN).bind(&ids);
     let rows = shared.rows(Effect::None, query).await?;
     rows.into_iter()
-        .map(|(child, status, payload, next)| {
-            let child = RunId::from_uuid(child);
-            let closed = match status {
-                Some(status) => closed(child, (status, payload, next))?,
-                None => None,
-            };
+        .map(|ChildRow(child, end)| {
+            let closed = end.map(|end| closed(child, end)).transpose()?.flatten();
             Ok(ChildOutcome { child, closed })
         })
         .collect()
@@ -139,5 +156,5 @@ pub(super) async fn outcome(shared: &Shared, run: RunId) -> Result<Option<Closed
 async fn read_outcome(shared: &Shared, run: RunId) -> Result<Option<(bool, ClosedRow)>> {
     let query = sqlx::query_as::<_, OutcomeRow>(OUTCOME).bind(run.as_uuid());
     let row = shared.row(Effect::None, query).await?;
-    Ok(row.map(|(awaited, status, payload, next)| (awaited, (status, payload, next))))
+    Ok(row.map(|OutcomeRow(awaited, end)| (awaited, end)))
 }

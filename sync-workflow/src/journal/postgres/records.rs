@@ -1,11 +1,13 @@
 //! The table of records: a run's journal, read back.
 
+use bytes::Bytes;
+use sqlx::{Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{connection::Shared, failure::Effect, time::Moment};
 use crate::{
     id::{CommandId, Position, RunId},
-    journal::{Attempt, Closed, Error, History, HistoryRecord, Page, Result},
+    journal::{Attempt, Closed, Error, History, HistoryRecord, Page, Result, seal::unseal},
     record::{Record, RecordKind},
     status::RunStatus,
 };
@@ -120,29 +122,66 @@ fn record(
     }
     let kind = RecordKind::from_code(kind)
         .ok_or_else(|| corrupt(format!("its kind {kind} is unknown to this version")))?;
-    Ok(Record {
+    let record = Record {
         position: expected,
         kind,
         command: CommandId(command.cast_unsigned()),
         name: name.into(),
         fingerprint: fingerprint.cast_unsigned(),
         payload: payload.into(),
-    })
+    };
+    unseal(run, record)
 }
 
-/// The end of a run, as a row tells it: status, final payload, the run in which it goes on.
-pub(super) type ClosedRow = (i16, Option<Vec<u8>>, Option<Uuid>);
+/// The end of a run, as a row tells it.
+pub(super) struct ClosedRow {
+    status: i16,
+    /// The run in which it goes on.
+    next: Option<Uuid>,
+    /// Its last record, if it has ended.
+    last: Option<RecordRow>,
+}
+
+impl sqlx::FromRow<'_, PgRow> for ClosedRow {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        let position: Option<i32> = row.try_get("position")?;
+        let last = match position {
+            None => None,
+            Some(position) => Some((
+                position,
+                row.try_get("kind")?,
+                row.try_get("command")?,
+                row.try_get("name")?,
+                row.try_get("fingerprint")?,
+                row.try_get("payload")?,
+            )),
+        };
+        Ok(Self {
+            status: row.try_get("status")?,
+            next: row.try_get("next")?,
+            last,
+        })
+    }
+}
 
 /// Reads the end of a run, or `None` while it is open.
-pub(super) fn closed(run: RunId, (status, payload, next): ClosedRow) -> Result<Option<Closed>> {
+pub(super) fn closed(run: RunId, row: ClosedRow) -> Result<Option<Closed>> {
+    let ClosedRow { status, next, last } = row;
     let status = RunStatus::from_code(status).ok_or_else(|| Error::Corrupt {
         run,
         position: Position(0),
         detail: format!("its status {status} is unknown to this version"),
     })?;
-    Ok(status.is_closed().then(|| Closed {
+    if !status.is_closed() {
+        return Ok(None);
+    }
+    let payload = match last {
+        Some(row) => record(run, Position(row.0.cast_unsigned()), row)?.payload,
+        None => Bytes::new(),
+    };
+    Ok(Some(Closed {
         status,
-        payload: payload.unwrap_or_default().into(),
+        payload,
         next: next.map(RunId::from_uuid),
     }))
 }

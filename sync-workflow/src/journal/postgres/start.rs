@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     id::RunId,
-    journal::{Error, IdReuse, NewRun, Result, StartOutcome},
+    journal::{Error, IdReuse, NewRun, Result, StartOutcome, seal::seal},
     status::RunStatus,
 };
 
@@ -38,7 +38,7 @@ WITH latest AS MATERIALIZED (
 ), started AS (
     INSERT INTO sync_workflow.journal
         (run_id, position, kind, command, name, fingerprint, payload)
-    SELECT run_id, 0, 0, -1, $4, 0, $6 FROM born
+    SELECT run_id, 0, 0, -1, $4, $12, $6 FROM born
 )
 SELECT EXISTS (SELECT FROM born) OR EXISTS (SELECT FROM same), latest.run_id, latest.status
 FROM (VALUES (1)) AS always LEFT JOIN latest ON true";
@@ -103,6 +103,7 @@ fn query(new: &NewRun) -> QueryAs<'_, Postgres, StartRow, PgArguments> {
         .bind(parent.map(|parent| parent.on_close as i16))
         .bind(not_before(new.placement))
         .bind(i32::from(new.reuse as i16))
+        .bind(seal(new.run, &new.first_record()))
 }
 
 /// The outcome, or `None` if another start took the place that this one saw free.

@@ -10,7 +10,7 @@ use super::{
     failure::{self, Effect, NoAnswer},
     unit,
 };
-use crate::journal::{Error, Result, TransactionCommit};
+use crate::journal::{Error, Result, TransactionCommit, seal::seal};
 
 // The lock on the node's row is held until the commit, so that a reaper waits for it. The record is
 // the last thing written, and it is checked: a transaction that failed earlier cannot pretend.
@@ -88,7 +88,7 @@ async fn append_and_commit(
         .bind(record.kind.code())
         .bind(record.command.0.cast_signed())
         .bind(&*record.name)
-        .bind(record.fingerprint.cast_signed())
+        .bind(seal(commit.run, record))
         .bind(&record.payload[..])
         .bind(
             commit

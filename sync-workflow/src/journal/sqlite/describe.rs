@@ -5,11 +5,11 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection, sqlite::SqliteRow};
 use super::{
     bulk::Bulk,
     error::failed,
-    run,
-    value::{bytes, column, node_id, number, optional_run_id, run_id, timestamp},
+    record, run,
+    value::{column, node_id, number, optional_run_id, run_id, timestamp},
 };
 use crate::{
-    id::RunId,
+    id::{Position, RunId},
     journal::{ChildOutcome, Closed, Page, Result, RunFilter, RunInfo},
 };
 
@@ -113,16 +113,18 @@ pub(super) async fn outcomes(
     runs: &[RunId],
 ) -> Result<Vec<ChildOutcome>> {
     static OUTCOMES: Bulk = Bulk::new(
-        "SELECT run, status,
-                CASE WHEN status >= 10 THEN
-                    (SELECT payload FROM sync_workflow_records AS record
-                     WHERE record.run = child.run ORDER BY position DESC LIMIT 1)
-                END AS payload,
+        "SELECT child.run AS run, status,
+                position, kind, command, name, fingerprint, payload, recorded_at,
                 CASE WHEN status = 14 THEN
                     (SELECT run FROM sync_workflow_runs AS next
                      WHERE next.workflow_id = child.workflow_id AND next.sequence = child.sequence + 1)
                 END AS next
-         FROM sync_workflow_runs AS child WHERE run IN (",
+         FROM sync_workflow_runs AS child
+         LEFT JOIN sync_workflow_records AS last
+                ON child.status >= 10 AND last.run = child.run
+               AND last.position = (SELECT max(position) FROM sync_workflow_records AS record
+                                    WHERE record.run = child.run)
+         WHERE child.run IN (",
         "?",
         ")",
     );
@@ -133,7 +135,8 @@ pub(super) async fn outcomes(
         .await?;
     let mut started = std::collections::HashMap::with_capacity(rows.len());
     for row in &rows {
-        started.insert(run_id(row, "run")?, closed(row)?);
+        let run = run_id(row, "run")?;
+        started.insert(run, closed(row, run)?);
     }
     let outcome = |run: &RunId| match started.get(run) {
         None => Some(ChildOutcome {
@@ -149,14 +152,15 @@ pub(super) async fn outcomes(
     Ok(runs.iter().filter_map(outcome).collect())
 }
 
-fn closed(row: &SqliteRow) -> Result<Option<Closed>> {
+fn closed(row: &SqliteRow, run: RunId) -> Result<Option<Closed>> {
     let status = run::status(row)?;
     if !status.is_closed() {
         return Ok(None);
     }
+    let last = record::decode(row, run, Position(number(row, "position")?))?;
     Ok(Some(Closed {
         status,
-        payload: bytes(row, "payload")?,
+        payload: last.record.payload,
         next: optional_run_id(row, "next")?,
     }))
 }

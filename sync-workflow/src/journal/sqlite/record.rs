@@ -11,7 +11,10 @@ use super::{
 };
 use crate::{
     id::{CommandId, NodeId, Position, RunId},
-    journal::{HistoryRecord, Result, RunCommit},
+    journal::{
+        HistoryRecord, Result, RunCommit,
+        seal::{seal, unseal},
+    },
     record::{Record, RecordKind},
 };
 
@@ -61,7 +64,7 @@ pub(super) async fn append(
                 .bind(record.kind.code())
                 .bind(record.command.0)
                 .bind(Arc::clone(&record.name))
-                .bind(record.fingerprint.cast_signed())
+                .bind(seal(*run, record))
                 .bind(record.payload.to_vec())
                 .bind(now)
         })
@@ -106,7 +109,7 @@ pub(super) async fn page(
         .collect()
 }
 
-fn decode(row: &SqliteRow, run: RunId, expected: Position) -> Result<HistoryRecord> {
+pub(super) fn decode(row: &SqliteRow, run: RunId, expected: Position) -> Result<HistoryRecord> {
     let position = Position(number(row, "position")?);
     if position != expected {
         return Err(corrupt(
@@ -129,7 +132,7 @@ fn decode(row: &SqliteRow, run: RunId, expected: Position) -> Result<HistoryReco
         payload: bytes(row, "payload")?,
     };
     Ok(HistoryRecord {
-        record,
+        record: unseal(run, record)?,
         recorded_at: timestamp(column(row, "recorded_at")?),
     })
 }

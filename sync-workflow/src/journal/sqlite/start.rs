@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     id::{NodeId, RunId, WorkflowId},
-    journal::{IdReuse, NewRun, Placement, Result, StartOutcome, memory::state::started},
+    journal::{IdReuse, NewRun, Placement, Result, StartOutcome},
     status::RunStatus,
 };
 
@@ -218,7 +218,7 @@ async fn insert(
         .await?;
     let records: Vec<_> = runs
         .iter()
-        .map(|(new, _)| (new.run, started(new.input.clone(), &new.workflow)))
+        .map(|(new, _)| (new.run, new.first_record()))
         .collect();
     let records: Vec<_> = records.iter().map(|(run, record)| (*run, record)).collect();
     record::append(connection, &records, now).await

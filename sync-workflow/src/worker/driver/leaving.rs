@@ -36,7 +36,7 @@ impl Driver {
     pub(super) fn park(&mut self, reason: String) {
         if self.ending.is_none() {
             tracing::warn!(run_id = %self.claimed.run, workflow_id = %self.claimed.workflow_id, reason, "run_parked");
-            self.ending = Some(Ending::Parked(reason.clone()));
+            self.ending = Some(Ending::Parked);
             self.leave(Transition::Park { reason });
         }
     }
@@ -126,7 +126,7 @@ impl Driver {
                 }
                 self.node.watchers.closed(self.claimed.run, closed);
             }
-            Some(Ending::Parked(reason)) => self.node.watchers.parked(self.claimed.run, reason),
+            Some(Ending::Parked) => self.node.watchers.changed(self.claimed.run),
             Some(Ending::Released) | None => {}
         }
     }

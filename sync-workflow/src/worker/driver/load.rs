@@ -6,7 +6,7 @@ use super::{Driver, Flow, Origin};
 use crate::{
     context::Context,
     id::Position,
-    journal::{Attempt, NewRun},
+    journal::Attempt,
     record::{Record, RecordKind},
     replay::{Execution, Fault, Machine},
     worker::{mailbox::Alarm, registry::WorkflowFactory},
@@ -24,7 +24,7 @@ impl Driver {
             return Flow::Continue;
         }
         let (records, attempts) = match origin {
-            Origin::Born(run) => (vec![started_record(&run)], Vec::new()),
+            Origin::Born(run) => (vec![run.first_record()], Vec::new()),
             Origin::Claimed => match self.load().await {
                 Ok(history) => history,
                 Err(Flow::Stop) => return Flow::Stop,
@@ -165,15 +165,4 @@ fn make_future(
             message: crate::failure::panic_message(&*panic),
         })
     })
-}
-
-fn started_record(run: &NewRun) -> Record {
-    Record {
-        position: Position(0),
-        kind: RecordKind::Started,
-        command: Record::RUN,
-        name: Arc::clone(&run.workflow),
-        fingerprint: 0,
-        payload: run.input.clone(),
-    }
 }

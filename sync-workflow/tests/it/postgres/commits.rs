@@ -16,7 +16,7 @@ async fn a_taken_position_loses_that_run_and_no_other() {
         .psql(&format!(
             "INSERT INTO sync_workflow.journal
                  (run_id, position, kind, command, name, fingerprint, payload)
-             VALUES ('{lost}', 1, 1, 0, '', 0, '')"
+             VALUES ('{lost}', 1, 10, 0, '', 0, '')"
         ))
         .unwrap();
     let outcome = bench

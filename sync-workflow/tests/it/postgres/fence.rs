@@ -153,13 +153,25 @@ async fn a_commit_in_doubt_is_waited_out_before_it_is_read_back() {
     let mut writer = bench.connect().await;
     let mut observer = bench.connect().await;
 
+    // What is stored beside such a record.
+    let sent = record(1);
+    bench
+        .commit(batch(vec![goes_on(run, vec![sent.clone()])]))
+        .await;
+    let stored: i64 = sqlx::query_scalar(
+        "DELETE FROM sync_workflow.journal WHERE run_id = $1 AND position = 1 RETURNING fingerprint",
+    )
+    .bind(run.as_uuid())
+    .fetch_one(&mut writer)
+    .await
+    .unwrap();
+
     let mut in_flight = writer.begin().await.unwrap();
     sqlx::query("SELECT FROM sync_workflow.nodes WHERE node_id = $1 FOR KEY SHARE")
         .bind(bench.node.as_uuid())
         .execute(&mut *in_flight)
         .await
         .unwrap();
-    let sent = record(1);
     sqlx::query(
         "INSERT INTO sync_workflow.journal
              (run_id, position, kind, command, name, fingerprint, payload)
@@ -169,7 +181,7 @@ async fn a_commit_in_doubt_is_waited_out_before_it_is_read_back() {
     .bind(sent.kind.code())
     .bind(sent.command.0.cast_signed())
     .bind(&*sent.name)
-    .bind(sent.fingerprint.cast_signed())
+    .bind(stored)
     .bind(&sent.payload[..])
     .execute(&mut *in_flight)
     .await

@@ -5,10 +5,10 @@ use uuid::Uuid;
 
 use super::Part;
 use crate::{
-    id::NodeId,
+    id::{NodeId, RunId},
     journal::{
         Attempt, Batch, Close, NewRun, ParentCloses, Placement, RunCommit, Transition, WakeAt,
-        postgres::time::Moment,
+        postgres::time::Moment, seal::seal,
     },
     record::Record,
 };
@@ -87,7 +87,8 @@ impl<'b> Columns<'b> {
 
     pub(super) fn bind_everything_else<'q, Row>(&'q self, query: Query<'q, Row>) -> Query<'q, Row> {
         let query = self.signals.bind(self.runs.bind(query));
-        self.settled.bind(self.attempts.bind(query))
+        let query = self.settled.bind(self.attempts.bind(query));
+        query.bind(&self.runs.seal)
     }
 
     fn add_commit(&mut self, commit: &'b RunCommit) {
@@ -158,7 +159,7 @@ impl<'b> Records<'b> {
         self.kind.push(record.kind.code());
         self.command.push(record.command.0.cast_signed());
         self.name.push(&record.name);
-        self.fingerprint.push(record.fingerprint.cast_signed());
+        self.fingerprint.push(seal(RunId::from_uuid(run), record));
         self.payload.push(&record.payload);
     }
 
@@ -283,6 +284,8 @@ struct NewRuns<'b> {
     wake_at: Vec<Option<Moment>>,
     from_run: Vec<Uuid>,
     cancelled: Vec<bool>,
+    /// The seals of their first records.
+    seal: Vec<i64>,
 }
 
 impl<'b> NewRuns<'b> {
@@ -306,6 +309,7 @@ impl<'b> NewRuns<'b> {
         self.wake_at.push(not_before(new.placement));
         self.from_run.push(from_run);
         self.cancelled.push(cancelled);
+        self.seal.push(seal(new.run, &new.first_record()));
     }
 
     fn bind<'q, Row>(&'q self, query: Query<'q, Row>) -> Query<'q, Row> {
@@ -338,6 +342,7 @@ impl<'b> NewRuns<'b> {
             .bind(&self.reuse)
             .bind(&self.here)
             .bind(&self.wake_at)
+            .bind(&self.seal)
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{
     journal::{
         Batch, Error, Result,
         postgres::{connection::Shared, failure::Effect},
+        seal::seal,
     },
     record::Record,
 };
@@ -56,14 +57,18 @@ async fn holds_record(shared: &Shared, firsts: &[(RunId, &Record)]) -> Result<bo
     Ok(found.iter().any(|row| {
         firsts
             .iter()
-            .any(|(run, record)| run.as_uuid() == row.0 && is_same(record, row))
+            .any(|(run, record)| run.as_uuid() == row.0 && is_same(*run, record, row))
     }))
 }
 
-fn is_same(record: &Record, (_, kind, command, fingerprint, name, payload): &FirstRecord) -> bool {
+fn is_same(
+    run: RunId,
+    record: &Record,
+    (_, kind, command, stored, name, payload): &FirstRecord,
+) -> bool {
     record.kind.code() == *kind
         && record.command.0.cast_signed() == *command
-        && record.fingerprint.cast_signed() == *fingerprint
+        && seal(run, record) == *stored
         && *record.name == **name
         && record.payload == payload.as_slice()
 }

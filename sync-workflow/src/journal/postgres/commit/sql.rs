@@ -137,15 +137,15 @@ macro_rules! started {
         "), started AS (
     INSERT INTO sync_workflow.journal
         (run_id, position, kind, command, name, fingerprint, payload)
-    SELECT f.run_id, 0, 0, -1, f.workflow, 0, f.input
+    SELECT f.run_id, 0, 0, -1, f.workflow, f.seal, f.input
     FROM fresh f
     WHERE (f.run_id IN (SELECT run_id FROM born)) IS TRUE
 )"
     };
 }
 
-/// `$18`-`$32` new runs, `$33`-`$34` consumed signals, `$35`-`$41` attempts kept, `$42`-`$43`
-/// attempts settled.
+/// `$18`-`$32` and `$44` new runs, `$33`-`$34` consumed signals, `$35`-`$41` attempts kept,
+/// `$42`-`$43` attempts settled.
 macro_rules! everything_else {
     () => {
         concat!(
@@ -158,9 +158,9 @@ macro_rules! everything_else {
     CROSS JOIN unnest($18::smallint[], $19::uuid[], $20::uuid[], $21::text[], $22::text[],
                       $23::text[], $24::bytea[], $25::smallint[], $26::uuid[], $27::integer[],
                       $28::smallint[], $29::boolean[], $30::timestamptz[], $31::uuid[],
-                      $32::boolean[])
+                      $32::boolean[], $44::bigint[])
         AS n(origin, run_id, chain_id, workflow_id, workflow, queue, input, reuse, parent_run,
-             parent_command, parent_close, here, wake_at, from_run, cancelled)
+             parent_command, parent_close, here, wake_at, from_run, cancelled, seal)
     LEFT JOIN LATERAL (
         SELECT r.run_id, r.sequence, r.status FROM sync_workflow.runs r
         WHERE r.workflow_id = n.workflow_id ORDER BY r.sequence DESC LIMIT 1
@@ -263,7 +263,7 @@ FROM (
 }
 
 /// For runs that clients start, and nothing else: the lean form of `fresh`, `born` and `started`.
-/// `$1` node, `$2`-`$9` new runs. Reports whether the node lives, and the runs that were started.
+/// `$1` node, `$2`-`$10` new runs. Reports whether the node lives, and the runs that were started.
 pub(super) const STARTS: &str = concat!(
     "
 WITH fence AS MATERIALIZED (
@@ -272,8 +272,8 @@ WITH fence AS MATERIALIZED (
     SELECT n.*, coalesce(latest.sequence + 1, 0) AS sequence
     FROM fence
     CROSS JOIN unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::smallint[],
-                      $8::boolean[], $9::timestamptz[])
-        AS n(run_id, workflow_id, workflow, queue, input, reuse, here, wake_at)
+                      $8::boolean[], $9::timestamptz[], $10::bigint[])
+        AS n(run_id, workflow_id, workflow, queue, input, reuse, here, wake_at, seal)
     LEFT JOIN LATERAL (
         SELECT r.sequence, r.status FROM sync_workflow.runs r
         WHERE r.workflow_id = n.workflow_id ORDER BY r.sequence DESC LIMIT 1
