@@ -45,15 +45,6 @@ impl Driver {
         if self.is_draining || self.sends.0.contains_key(&command) {
             return;
         }
-        if payload.len() > MAX_PAYLOAD_BYTES {
-            let failure = Failure::final_error(format!(
-                "the signal has {} bytes, more than the limit of {MAX_PAYLOAD_BYTES} bytes",
-                payload.len()
-            ));
-            let result = Err(failure);
-            self.mailbox.send(Message::SignalSent { command, result });
-            return;
-        }
         let signal = NewSignal {
             to: RunSelector::Latest(to),
             id: format!("{}/{command}", self.claimed.run).into(),
@@ -74,6 +65,12 @@ impl Driver {
 
 /// Delivers a signal, however often it takes. `None` when the node ends meanwhile.
 async fn deliver(node: &Node, signal: &NewSignal) -> Option<Result<(), Failure>> {
+    if signal.payload.len() > MAX_PAYLOAD_BYTES {
+        return Some(Err(Failure::final_error(format!(
+            "the signal has {} bytes, more than the limit of {MAX_PAYLOAD_BYTES} bytes",
+            signal.payload.len()
+        ))));
+    }
     let _turn = node.sends.acquire().await.ok()?;
     let mut pause = Duration::from_millis(5);
     loop {
