@@ -80,8 +80,17 @@ fn write(path: &PathBuf, text: &str) -> anyhow::Result<()> {
     std::fs::write(path, text).with_context(|| format!("{} cannot be written", path.display()))
 }
 
+/// What was run, without what only concerns files.
+fn command(options: &Options) -> String {
+    let Options { minutes, seeds, .. } = options;
+    let arguments = match options.short {
+        true => "--short".into(),
+        false => format!("--minutes {minutes} --seeds {seeds}"),
+    };
+    format!("cargo run --release -p reliability -- {arguments}")
+}
+
 fn find(options: &Options) -> anyhow::Result<Findings> {
-    let arguments: Vec<_> = std::env::args().skip(1).collect();
     let machine = Machine::here();
     let threads = options.threads.to_string();
     let seeds = match options.short {
@@ -111,10 +120,7 @@ fn find(options: &Options) -> anyhow::Result<Findings> {
         false => tool::one("torture", &["long", "--json", "--minutes", &minutes])?,
     };
     Ok(Findings {
-        command: format!(
-            "cargo run --release -p reliability -- {}",
-            arguments.join(" ")
-        ),
+        command: command(options),
         machine,
         model,
         simulator,

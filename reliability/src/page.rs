@@ -32,7 +32,7 @@ pub(crate) fn of(findings: &Findings) -> String {
     [
         format!(
             "# Reliability\n\nWritten by `{}`: {machine}.\nHow it is shown is told in [docs/reliability](reliability/README.md).",
-            command.trim_end_matches(" -- ")
+            command
         ),
         PROMISE.into(),
         verdict.into(),
