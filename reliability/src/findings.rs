@@ -90,13 +90,18 @@ pub(crate) struct Violation {
 pub(crate) const REAL: &str = "the protocol";
 
 impl Findings {
-    /// Whether everything holds that should, and nothing that should not.
+    /// Whether everything holds that should, and nothing that should not. What was not looked at does not hold.
     pub(crate) fn hold(&self) -> bool {
+        let was_looked_at = self.model.iter().any(|found| found.variant == REAL)
+            && self.simulator.seeds > 0
+            && !self.mutants.is_empty()
+            && self.campaigns.iter().any(|campaign| campaign.struck > 0);
         let is_model_right = self
             .model
             .iter()
             .all(|found| found.broken.is_empty() == (found.variant == REAL));
-        is_model_right
+        was_looked_at
+            && is_model_right
             && self.simulator.violations == 0
             && self
                 .mutants

@@ -31,7 +31,7 @@ struct Options {
     /// The threads of the model and of the simulator.
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// A few minutes of each: what every commit goes through.
+    /// A few minutes of all.
     #[arg(long, conflicts_with_all = ["minutes", "seeds"])]
     short: bool,
     /// The page.

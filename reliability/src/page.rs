@@ -249,6 +249,29 @@ mod tests {
     }
 
     #[test]
+    fn what_was_not_looked_at_does_not_hold() {
+        let text = include_str!("../tests/broken.json");
+        let sound = || {
+            let mut findings: Findings = serde_json::from_str(text).unwrap();
+            findings.campaigns[0].violations.clear();
+            findings.mutants[1].caught_after = Some(9);
+            findings
+        };
+        assert!(sound().hold());
+        let lacks: [fn(&mut Findings); 4] = [
+            |findings| drop(findings.model.remove(0)),
+            |findings| findings.simulator.seeds = 0,
+            |findings| findings.mutants.clear(),
+            |findings| findings.campaigns.clear(),
+        ];
+        for lack in lacks {
+            let mut findings = sound();
+            lack(&mut findings);
+            assert!(!findings.hold(), "{findings:?}");
+        }
+    }
+
+    #[test]
     fn a_broken_promise_is_told_first_and_in_full() {
         let findings: Findings =
             serde_json::from_str(include_str!("../tests/broken.json")).unwrap();

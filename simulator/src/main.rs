@@ -95,6 +95,7 @@ fn run(arguments: &Simulate) -> anyhow::Result<ExitCode> {
     let campaign = Campaign {
         options,
         twice: arguments.twice,
+        json: arguments.json,
         most_violations: arguments.violations,
         next: AtomicU64::new(from),
         end: from + seeds,
@@ -137,6 +138,8 @@ fn run(arguments: &Simulate) -> anyhow::Result<ExitCode> {
 struct Campaign {
     options: Options,
     twice: bool,
+    /// Whether the standard output is for JSON alone.
+    json: bool,
     most_violations: u64,
     next: AtomicU64,
     end: u64,
@@ -151,6 +154,13 @@ struct Found {
 }
 
 impl Campaign {
+    fn tell(&self, report: &Report) -> std::io::Result<()> {
+        match self.json {
+            true => print(std::io::stderr().lock(), report),
+            false => print(std::io::stdout().lock(), report),
+        }
+    }
+
     fn work(&self) {
         loop {
             let seed = self.next.fetch_add(1, Ordering::Relaxed);
@@ -171,15 +181,14 @@ impl Campaign {
             found.seeds += 1;
             found.figures.add(&report.figures);
             found.violations += u64::from(report.violation.is_some());
-            if print(&report).is_err() || found.violations >= self.most_violations {
+            if self.tell(&report).is_err() || found.violations >= self.most_violations {
                 self.next.store(self.end, Ordering::Relaxed);
             }
         }
     }
 }
 
-fn print(report: &Report) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
+fn print(mut out: impl Write, report: &Report) -> std::io::Result<()> {
     for line in &report.lines {
         writeln!(out, "{line}")?;
     }

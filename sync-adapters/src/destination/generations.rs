@@ -8,6 +8,9 @@ use super::{Connection, Error, Rows, connection::on};
 /// Generations that are remembered for each entity.
 const REMEMBERED: i64 = 20;
 
+/// How often a walk asks for the next number. Each time it goes without one, another walk has begun.
+const MAX_ROUNDS: u32 = 64;
+
 /// What the store says about a walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GenerationCounts {
@@ -66,7 +69,7 @@ impl Connection<'_> {
             self.dialect().sql(OF_WALK, table),
         );
         let (org, adapter, entity) = rows.key();
-        loop {
+        for _ in 0..MAX_ROUNDS {
             let found: Option<i64> = on!(self, connection => {
                 let query = sqlx::query(AssertSqlSafe(begin.clone())).bind(org).bind(adapter).bind(entity);
                 query.bind(walk).execute(&mut **connection).await?;
@@ -79,6 +82,10 @@ impl Connection<'_> {
                 return Ok(Generation(generation));
             }
         }
+        Err(Error::unreadable(
+            "the generation",
+            "other walks took the next number each time",
+        ))
     }
 
     /// Counts what the store says about a walk.
