@@ -87,5 +87,5 @@ pub use replay::RetryPolicy;
 pub use {
     client::{Client, IdReuse, RunError, RunHandle},
     context::{Activity, Tx},
-    worker::{ActivityContext, Termination, Worker},
+    worker::{ActivityContext, Termination, Worker, WorkerBuilder},
 };

@@ -36,6 +36,8 @@ pub enum RecordKind {
     Started = 0,
     /// A pure value was drawn: time, random number, uuid, side effect.
     SideEffect = 1,
+    /// The code chose its version of a change; the payload is the number. No replay depends on its place.
+    VersionChosen = 2,
     /// An activity returned a value.
     ActivityCompleted = 10,
     /// An activity failed for good: its error is final, or its attempts are used up.
@@ -78,9 +80,10 @@ pub enum RecordKind {
 
 impl RecordKind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Started,
         Self::SideEffect,
+        Self::VersionChosen,
         Self::ActivityCompleted,
         Self::ActivityFailed,
         Self::ActivityAttempted,
@@ -146,6 +149,7 @@ impl RecordKind {
             | Self::ChildFailed => true,
             Self::Started
             | Self::SideEffect
+            | Self::VersionChosen
             | Self::SignalReceived
             | Self::CancelRequested
             | Self::Completed

@@ -5,7 +5,7 @@ mod callee;
 #[cfg(feature = "runtime")]
 mod transaction;
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
@@ -177,6 +177,30 @@ impl Context {
         });
         payload::decode(&encoded)
             .unwrap_or_else(|failure| panic!("side effect {name:?}: {failure}"))
+    }
+
+    /// The version of a change that this run goes by, so that open runs live through a change of their code.
+    ///
+    /// A run that gets here for the first time chooses the end of `supported`, and keeps it, wherever it is
+    /// driven from then on. One that passed here with code that knew nothing of the change gets the start:
+    /// begin with 0 for the code before the change. All calls with the same name agree. When no open run goes
+    /// by an old version any more, raise the start, and at last remove the call: what was chosen is not asked
+    /// for again. A run whose version is not in the range is parked until it meets code that has it.
+    ///
+    /// ```
+    /// # use sync_workflow::{Context, Failure};
+    /// # async fn charge(cents: u64) -> Result<u64, Failure> { Ok(cents) }
+    /// # async fn reserve(cents: u64) -> Result<u64, Failure> { Ok(cents) }
+    /// async fn pay(ctx: Context, cents: u64) -> Result<u64, Failure> {
+    ///     if ctx.version("reserve-first", 0..=1) >= 1 {
+    ///         ctx.activity(reserve, cents).await?;
+    ///     }
+    ///     Ok(ctx.activity(charge, cents).await?)
+    /// }
+    /// ```
+    #[must_use]
+    pub fn version(&self, change: &str, supported: RangeInclusive<u32>) -> u32 {
+        lock(&self.machine).version(change, &supported)
     }
 
     /// Ends this run and goes on as a new one with an empty journal: what keeps the journal of an

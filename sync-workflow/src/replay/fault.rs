@@ -1,6 +1,6 @@
 //! Why a run cannot go on with the code that drives it.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::RangeInclusive, sync::Arc};
 
 use crate::{
     id::{CommandId, Position},
@@ -48,6 +48,19 @@ pub enum Fault {
         what: &'static str,
         /// The name.
         name: Arc<str>,
+    },
+    /// The run goes by a version of a change that the code no longer has, or does not have yet.
+    #[error(
+        "the run goes by version {chosen} of the change {change:?}, and this code has {} to {}",
+        supported.start(), supported.end()
+    )]
+    UnsupportedVersion {
+        /// The change.
+        change: Arc<str>,
+        /// What the run goes by.
+        chosen: u32,
+        /// What the code has.
+        supported: RangeInclusive<u32>,
     },
     /// The journal is longer than a journal may be.
     #[error("the journal has {records} records, more than {limit}: continue as new more often")]

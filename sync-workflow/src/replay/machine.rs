@@ -36,6 +36,8 @@ pub(crate) struct Machine {
     now: Timestamp,
     /// The time that the code was told in this turn.
     told_now: Option<Timestamp>,
+    /// The versions of changes that were chosen.
+    versions: HashMap<Arc<str>, u32>,
     /// Records that are still to be replayed.
     journal: VecDeque<Record>,
     next_position: Position,
@@ -98,7 +100,12 @@ impl Machine {
             now: Timestamp::UNIX_EPOCH,
             told_now: None,
             next_position: Position(u32::try_from(journal.len()).unwrap_or(u32::MAX)),
-            journal: journal.into(),
+            versions: chosen_versions(&journal),
+            // Those may be asked for at another place than they were chosen at, or not any more.
+            journal: journal
+                .into_iter()
+                .filter(|record| record.kind != RecordKind::VersionChosen)
+                .collect(),
             next_command: 0,
             commands: BTreeMap::new(),
             asked: Vec::new(),
@@ -273,6 +280,19 @@ impl Machine {
             payload,
         });
     }
+}
+
+/// The versions that the code of this run has chosen, by change.
+fn chosen_versions(journal: &[Record]) -> HashMap<Arc<str>, u32> {
+    let chosen = journal
+        .iter()
+        .filter(|record| record.kind == RecordKind::VersionChosen);
+    chosen
+        .filter_map(|record| {
+            let number = std::str::from_utf8(&record.payload).ok()?.parse().ok()?;
+            Some((Arc::clone(&record.name), number))
+        })
+        .collect()
 }
 
 fn decode_time(payload: &[u8]) -> Option<Timestamp> {

@@ -239,6 +239,7 @@ impl Resumed {
             RecordKind::CancelRequested => Event::CancelRequested,
             RecordKind::Started
             | RecordKind::SideEffect
+            | RecordKind::VersionChosen
             | RecordKind::ActivityAttempted
             | RecordKind::TimerStarted
             | RecordKind::ChildStarted

@@ -6,6 +6,7 @@
 mod abort;
 mod attempts;
 mod births;
+pub(super) mod history;
 mod inbox;
 mod leaving;
 mod load;

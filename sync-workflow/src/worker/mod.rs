@@ -18,6 +18,7 @@ mod mailbox;
 mod node;
 mod notifier;
 pub(crate) mod registry;
+mod replay_check;
 mod settings;
 mod termination;
 mod watchers;
@@ -38,6 +39,7 @@ pub(crate) use committer::Work;
 pub use error::Error;
 pub(crate) use node::Node;
 pub use registry::{IntoActivity, IntoWorkflow};
+pub use replay_check::{Outcome, ReplayReport, RunDifference};
 pub use termination::Termination;
 pub(crate) use watchers::{Ended, Watch, Watchers};
 

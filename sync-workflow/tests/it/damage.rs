@@ -31,6 +31,7 @@ async fn child(ctx: Context, n: u64) -> Result<u64, Failure> {
 async fn everything(ctx: Context, n: u64) -> Result<u64, Failure> {
     let started = ctx.now();
     let drawn = ctx.side_effect("draw", || 7_u64);
+    let version = ctx.version("a change", 0..=1);
     let a = ctx.activity(double, n).await?;
     let b = ctx.activity(double, a).at_most_once().await?;
     let refused = ctx.activity(fails, b).retry(RetryPolicy::none()).await;
@@ -42,7 +43,7 @@ async fn everything(ctx: Context, n: u64) -> Result<u64, Failure> {
     let own: u64 = ctx.wait("own").await?;
     let c = ctx.child(child, own).await?;
     ctx.wait::<()>("go on").await?;
-    let is_sound = refused.is_err() && unsent.is_err() && started <= ctx.now();
+    let is_sound = version == 1 && refused.is_err() && unsent.is_err() && started <= ctx.now();
     Ok(if is_sound { c + drawn } else { 0 })
 }
 

@@ -101,6 +101,7 @@ fn commands(history: &History, tell: &mut impl FnMut(&'static str, String)) {
             | RecordKind::ChildFailed => &mut completed,
             RecordKind::Started
             | RecordKind::SideEffect
+            | RecordKind::VersionChosen
             | RecordKind::CancelRequested
             | RecordKind::Completed
             | RecordKind::Failed

@@ -113,6 +113,7 @@ pub(in crate::journal) fn final_status(record: &Record) -> Result<RunStatus> {
         RecordKind::Terminated => Ok(RunStatus::Terminated),
         RecordKind::Started
         | RecordKind::SideEffect
+        | RecordKind::VersionChosen
         | RecordKind::ActivityCompleted
         | RecordKind::ActivityFailed
         | RecordKind::ActivityAttempted

@@ -41,6 +41,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "growth",
         sql: include_str!("../../../../migrations/postgres/0004_growth.sql"),
     },
+    Migration {
+        version: 5,
+        name: "versions",
+        sql: include_str!("../../../../migrations/postgres/0005_versions.sql"),
+    },
 ];
 
 const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version;

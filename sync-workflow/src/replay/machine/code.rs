@@ -1,6 +1,7 @@
 //! What workflow code does, through the context, while it is polled.
 
 use std::{
+    ops::RangeInclusive,
     sync::Arc,
     task::{Poll, Waker},
 };
@@ -11,10 +12,10 @@ use jiff::Timestamp;
 use super::{Machine, NOW, Replayed, decode_time};
 use crate::{
     id::CommandId,
-    record::RecordKind,
+    record::{Record, RecordKind},
     replay::{
         command::{Command, Request, Resolution},
-        fault::Asked,
+        fault::{Asked, Fault},
     },
 };
 
@@ -124,6 +125,39 @@ impl Machine {
         if !self.has_fault() {
             self.append(RecordKind::SideEffect, command, name.into(), 0, payload);
         }
+    }
+
+    /// The version of a change that this run goes by: the one that it chose before, the latest one if it
+    /// gets here for the first time, and the earliest one if it passed here before there was a change.
+    pub(crate) fn version(&mut self, change: &str, supported: &RangeInclusive<u32>) -> u32 {
+        let chosen = match self.versions.get(change) {
+            Some(chosen) => *chosen,
+            None => self.choose_version(change, supported),
+        };
+        if !supported.contains(&chosen) {
+            self.fail_with(Fault::UnsupportedVersion {
+                change: change.into(),
+                chosen,
+                supported: supported.clone(),
+            });
+        }
+        chosen
+    }
+
+    fn choose_version(&mut self, change: &str, supported: &RangeInclusive<u32>) -> u32 {
+        let name: Arc<str> = change.into();
+        let passed_before = self.is_replaying() || self.has_fault();
+        let chosen = match passed_before {
+            true => *supported.start(),
+            false => *supported.end(),
+        };
+        if !passed_before {
+            let payload = Bytes::from(chosen.to_string());
+            let kind = RecordKind::VersionChosen;
+            self.append(kind, Record::RUN, Arc::clone(&name), 0, payload);
+        }
+        self.versions.insert(name, chosen);
+        chosen
     }
 
     /// 128 bits that follow from the run and the number of the command: the same in every replay,

@@ -41,6 +41,7 @@ impl Machine {
             }
             // The code had its chance to ask for these in the poll before.
             RecordKind::SideEffect
+            | RecordKind::VersionChosen
             | RecordKind::ActivityAttempted
             | RecordKind::TimerStarted
             | RecordKind::ChildStarted

@@ -2,14 +2,14 @@
 
 use std::{sync::Arc, task::Waker, time::Duration};
 
-use super::{Driver, Flow, Origin};
+use super::{Driver, Flow, Origin, history};
 use crate::{
     context::Context,
     id::Position,
     journal::Attempt,
-    record::{Record, RecordKind},
+    record::Record,
     replay::{Execution, Fault, Machine},
-    worker::{mailbox::Alarm, registry::WorkflowFactory},
+    worker::mailbox::Alarm,
 };
 
 impl Driver {
@@ -92,25 +92,7 @@ impl Driver {
             // A run that was never started: a rejected start whose answer was lost.
             return Err(Flow::Stop);
         }
-        let gap = records
-            .iter()
-            .enumerate()
-            .find(|(index, record)| record.position.0 as usize != *index);
-        let fault = match (gap, &records[0]) {
-            (Some((index, _)), _) => Some(Fault::Damaged {
-                detail: format!("record {index} is missing"),
-            }),
-            (None, first) if first.kind != RecordKind::Started => Some(Fault::Damaged {
-                detail: "it does not begin with a start".into(),
-            }),
-            (None, _) if records.iter().any(|record| record.kind.is_final()) => {
-                Some(Fault::Damaged {
-                    detail: "an open run has a final record".into(),
-                })
-            }
-            (None, _) => None,
-        };
-        match fault {
+        match history::fault_in(&records) {
             None => Ok(records),
             Some(fault) => {
                 self.park(fault.to_string());
@@ -132,7 +114,7 @@ impl Driver {
         let context = Context::new(Arc::clone(&machine));
         let name = &self.claimed.workflow;
         let future = match self.node.registry.workflow(name) {
-            Some(factory) => make_future(factory, context, &input),
+            Some(factory) => history::make_future(factory, context, &input),
             None => Err(Fault::Unregistered {
                 what: "workflow",
                 name: Arc::clone(name),
@@ -152,17 +134,4 @@ impl Driver {
         self.execution = Some(execution);
         self.take(turn);
     }
-}
-
-fn make_future(
-    factory: &WorkflowFactory,
-    context: Context,
-    input: &[u8],
-) -> Result<crate::replay::BodyFuture, Fault> {
-    let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| factory(context, input)));
-    made.unwrap_or_else(|panic| {
-        Err(Fault::Panicked {
-            message: crate::failure::panic_message(&*panic),
-        })
-    })
 }

@@ -15,6 +15,7 @@ mod parking;
 mod queues;
 mod runs;
 mod transactions;
+mod versions;
 mod waiting;
 
 use std::{future::Future, sync::Arc, time::Duration};
