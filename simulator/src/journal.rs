@@ -12,9 +12,9 @@ use sync_workflow::{
     id::{NodeId, Position, RunId},
     journal::{
         Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Error, Hint, History,
-        HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page, Renewal, Result,
-        RunFilter, RunInfo, RunSelector, SignalOutcome, StartOutcome, StepTransaction,
-        TransactionCommit, WokenRun,
+        HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page, Published,
+        Renewal, Result, RunFilter, RunInfo, RunSelector, SignalOutcome, StartOutcome,
+        StepTransaction, TransactionCommit, WokenRun,
     },
     record::Record,
 };
@@ -292,6 +292,10 @@ impl Journal for FaultyJournal {
 
     async fn outcome(&self, run: RunId) -> Result<Option<Closed>> {
         self.link.world.journal.outcome(run).await
+    }
+
+    async fn published(&self, run: &RunSelector, name: &str) -> Result<Option<Published>> {
+        self.link.world.journal.published(run, name).await
     }
 
     async fn describe(&self, run: &RunSelector) -> Result<Option<RunInfo>> {

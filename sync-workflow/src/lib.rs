@@ -70,6 +70,7 @@ mod payload;
 pub mod record;
 pub mod replay;
 pub mod status;
+mod update;
 
 #[cfg(feature = "runtime")]
 pub mod client;

@@ -14,9 +14,9 @@ use sync_workflow::{
     id::{NodeId, Position, RunId},
     journal::{
         Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Error, Hint, History,
-        HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page, Renewal, Result,
-        RunFilter, RunInfo, RunSelector, SignalOutcome, StartOutcome, StepTransaction,
-        TransactionCommit, WokenRun,
+        HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page, Published,
+        Renewal, Result, RunFilter, RunInfo, RunSelector, SignalOutcome, StartOutcome,
+        StepTransaction, TransactionCommit, WokenRun,
     },
     record::Record,
 };
@@ -233,6 +233,11 @@ impl Journal for Tapped {
     async fn outcome(&self, run: RunId) -> Result<Option<Closed>> {
         self.perhaps("outcome", none, self.journal.outcome(run))
             .await
+    }
+
+    async fn published(&self, run: &RunSelector, name: &str) -> Result<Option<Published>> {
+        let published = self.journal.published(run, name);
+        self.perhaps("published", none, published).await
     }
 
     async fn describe(&self, run: &RunSelector) -> Result<Option<RunInfo>> {

@@ -24,6 +24,9 @@ pub enum Error {
     /// The input or value has no JSON form, or is too large.
     #[error("the value cannot be stored: {0}")]
     Unencodable(Failure),
+    /// A stored value does not fit the type that the caller expects.
+    #[error("the value cannot be read: {0}")]
+    Undecodable(Failure),
     /// The journal failed. [`journal::Error::is_transient`] tells whether trying again may help;
     /// starts and signals with an id may be repeated safely.
     #[error("the journal failed")]

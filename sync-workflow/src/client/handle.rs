@@ -94,14 +94,14 @@ where
             Duration::ZERO
         };
         loop {
-            match tokio::time::timeout(patience, ends.news()).await {
+            match tokio::time::timeout(patience, end_of(ends)).await {
                 Ok(Ended::Closed(closed)) => return Ok(closed),
                 // Its end will be told; a hint, or the absence of a driver, means: look it up.
                 Err(_elapsed) if self.client.holds(run) => {
                     patience = WHILE_HELD;
                     continue;
                 }
-                Ok(Ended::LookAgain) | Err(_) => {}
+                Ok(Ended::LookAgain | Ended::Published) | Err(_) => {}
             }
             match self.client.journal.outcome(run).await {
                 Ok(Some(closed)) => return Ok(closed),
@@ -170,6 +170,16 @@ where
         self.client
             .signal(self.workflow_id.as_str(), name, value)
             .await
+    }
+}
+
+/// News that may be of the end.
+async fn end_of(ends: &mut Watch) -> Ended {
+    loop {
+        match ends.news().await {
+            Ended::Published => {}
+            ended @ (Ended::Closed(_) | Ended::LookAgain) => return ended,
+        }
     }
 }
 

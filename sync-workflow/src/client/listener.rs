@@ -17,6 +17,7 @@ impl Listener {
                 for hint in journal.hints().await {
                     match hint {
                         Hint::Closed(run) => watchers.changed(run),
+                        Hint::Published(run) => watchers.published(run),
                         Hint::LookAgain => watchers.look_again(),
                         Hint::Ready(_) | Hint::Arrived { .. } => {}
                     }

@@ -4,7 +4,9 @@ mod announcement;
 mod error;
 mod handle;
 mod listener;
+mod published;
 mod start;
+mod update;
 
 use std::sync::Arc;
 
@@ -16,7 +18,9 @@ pub use announcement::Announcement;
 pub use error::{Error, RunError};
 pub use handle::RunHandle;
 use listener::Listener;
+pub use published::PublishedWatch;
 pub use start::Start;
+pub use update::UpdateError;
 
 use crate::{
     context::WorkflowCallee,

@@ -4,6 +4,7 @@ mod call;
 mod callee;
 #[cfg(feature = "runtime")]
 mod transaction;
+mod update;
 
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
@@ -19,6 +20,7 @@ pub use callee::{ActivityCallee, Workflow, WorkflowCallee, WorkflowType, functio
 pub(crate) use transaction::{BoxedBody, ReturnSlot};
 #[cfg(feature = "runtime")]
 pub use transaction::{TransactionCall, Tx, WrongDatabase};
+pub use update::{Update, UpdateCall};
 
 use crate::{
     id::{RunId, WorkflowId},

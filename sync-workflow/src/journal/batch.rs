@@ -36,6 +36,8 @@ pub struct RunCommit {
     pub attempts: Vec<Attempt>,
     /// Activities that had such state and are finished: their rows are deleted.
     pub settled_attempts: Vec<CommandId>,
+    /// What it shows to whoever asks, each name at most once.
+    pub published: Vec<Publication>,
     /// What becomes of the run.
     pub transition: Transition,
 }
@@ -48,6 +50,7 @@ impl RunCommit {
             && self.consumed_signals.is_empty()
             && self.attempts.is_empty()
             && self.settled_attempts.is_empty()
+            && self.published.is_empty()
             && matches!(self.transition, Transition::Continue)
     }
 
@@ -56,6 +59,15 @@ impl RunCommit {
     pub fn is_empty(&self) -> bool {
         self.records.is_empty() && self.is_plain()
     }
+}
+
+/// A value that a chain of runs shows to whoever asks, in place of what it showed under this name before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Publication {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The encoded value.
+    pub payload: Bytes,
 }
 
 /// What becomes of a run with a commit.
@@ -206,6 +218,8 @@ pub struct BatchOutcome {
     pub woken: Vec<WokenRun>,
     /// Closed runs that a client in some process awaits.
     pub awaited: Vec<RunId>,
+    /// Runs that published something and that a client in some process awaits.
+    pub watched: Vec<RunId>,
 }
 
 /// What came of one run's commit.
@@ -219,7 +233,7 @@ pub enum RunOutcome {
     Lost,
 }
 
-/// A run whose inbox was moved by somebody else, and who holds it.
+/// A run whose inbox was moved by somebody else, and who holds it now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WokenRun {
     /// The run.

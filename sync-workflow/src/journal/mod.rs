@@ -19,15 +19,15 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 pub use batch::{
-    Attempt, Batch, BatchOutcome, Close, NewRun, ParentCloses, ParentLink, Placement, RunCommit,
-    RunOutcome, StartOutcome, Transition, WakeAt, WokenRun,
+    Attempt, Batch, BatchOutcome, Close, NewRun, ParentCloses, ParentLink, Placement, Publication,
+    RunCommit, RunOutcome, StartOutcome, Transition, WakeAt, WokenRun,
 };
 pub use error::Error;
 pub use reuse::IdReuse;
 pub use run::{
     ChildOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Hint, History, HistoryRecord, Inbox,
-    NewSignal, Page, Renewal, RunFilter, RunInfo, RunSelector, SignalMessage, SignalOutcome,
-    TransactionCommit,
+    NewSignal, Page, Published, Renewal, RunFilter, RunInfo, RunSelector, SignalMessage,
+    SignalOutcome, TransactionCommit,
 };
 
 use crate::{
@@ -228,6 +228,10 @@ pub trait Journal: Send + Sync + 'static {
     /// The end of a run, if it has ended. While it is open, the run is marked as awaited, so that
     /// the node that closes it tells the other processes.
     async fn outcome(&self, run: RunId) -> Result<Option<Closed>>;
+
+    /// What the chain of a run shows under a name: the last value that one of its runs has published. `None`
+    /// where there is no such run or it never published the name.
+    async fn published(&self, run: &RunSelector, name: &str) -> Result<Option<Published>>;
 
     /// One run, or the latest run of a workflow id.
     async fn describe(&self, run: &RunSelector) -> Result<Option<RunInfo>>;

@@ -263,6 +263,17 @@ impl HistoryRecord {
     }
 }
 
+/// What a chain of runs shows under a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// How often it was published: a greater number is a later value.
+    pub revision: u64,
+    /// The encoded value.
+    pub payload: Bytes,
+    /// When it was committed, by the database's clock.
+    pub at: Timestamp,
+}
+
 /// A hint that something changed. It is never the only way to find out.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Hint {
@@ -277,6 +288,8 @@ pub enum Hint {
     },
     /// A run that somebody awaits has closed.
     Closed(RunId),
+    /// A run that somebody awaits has published something.
+    Published(RunId),
     /// Hints may have been lost.
     LookAgain,
 }

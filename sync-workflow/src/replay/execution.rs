@@ -211,6 +211,7 @@ impl Execution {
             records: output.records,
             children: output.children,
             consumed_signals: output.consumed_signals,
+            published: output.published,
             actions,
             barrier: machine.next_position(),
             has_open_children: machine.has_open_children(),

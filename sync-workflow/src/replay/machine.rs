@@ -73,6 +73,7 @@ pub(super) struct Output {
     pub(super) records: Vec<Record>,
     pub(super) children: Vec<ChildStart>,
     pub(super) consumed_signals: Vec<i64>,
+    pub(super) published: Vec<(Arc<str>, Bytes)>,
     pub(super) abandoned: Vec<CommandId>,
 }
 

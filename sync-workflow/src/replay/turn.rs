@@ -79,6 +79,8 @@ pub struct Turn {
     pub children: Vec<ChildStart>,
     /// The sequence numbers of the signals that the records consume.
     pub consumed_signals: Vec<i64>,
+    /// What the run shows to whoever asks, to be committed with the records; the last of a name counts.
+    pub published: Vec<(Arc<str>, Bytes)>,
     /// What to do outside once every record up to `barrier` is durable.
     pub actions: Vec<Action>,
     /// The number of records before which no action may leave.

@@ -52,7 +52,8 @@ impl Work {
             Self::Run { commit, .. } => {
                 let records = commit.records.iter().map(|record| record.payload.len());
                 let children = commit.children.iter().map(|child| child.input.len());
-                records.chain(children).sum()
+                let published = commit.published.iter().map(|shown| shown.payload.len());
+                records.chain(children).chain(published).sum()
             }
             Self::Start { run, .. } => run.input.len(),
         }
@@ -294,6 +295,10 @@ async fn acknowledge_unheard(node: &Arc<Node>, batch: Batch, waiting: Waiting) {
 /// asleep has no driver then: the look at what this node owns finds it.
 fn tell_unheard(node: &Node, commit: &RunCommit, reply: &Mailbox) {
     unplace_started(node, commit);
+    if !commit.published.is_empty() {
+        node.watchers.published(commit.run);
+        node.published_elsewhere_awaited(vec![commit.run]);
+    }
     reply.send(Message::Committed {
         outcome: RunOutcome::Committed,
         rejected: Vec::new(),
@@ -378,6 +383,9 @@ fn acknowledge(
             });
             continue;
         }
+        if !commit.published.is_empty() {
+            node.watchers.published(commit.run);
+        }
         let mut refused = Vec::new();
         for child in commit.children {
             if rejected.remove(&child.run) {
@@ -411,4 +419,5 @@ fn acknowledge(
     }
     node.woken(&outcome.woken);
     node.closed_elsewhere_awaited(outcome.awaited);
+    node.published_elsewhere_awaited(outcome.watched);
 }

@@ -144,6 +144,7 @@ pub(crate) async fn listen(node: Arc<Node>) {
                 }
                 Hint::Arrived { .. } => {}
                 Hint::Closed(run) => node.watchers.changed(run),
+                Hint::Published(run) => node.watchers.published(run),
                 Hint::LookAgain => {
                     node.dispatch.notify_one();
                     node.watchers.look_again();

@@ -31,7 +31,10 @@ use super::{
 use crate::{
     failure::Failure,
     id::{CommandId, Position, RunId},
-    journal::{ClaimedRun, Closed, MAX_HISTORY_RECORDS, NewRun, RunCommit, RunOutcome, Transition},
+    journal::{
+        ClaimedRun, Closed, MAX_HISTORY_RECORDS, NewRun, Publication, RunCommit, RunOutcome,
+        Transition,
+    },
     replay::{Action, Event, Execution, Fault, Progress, Turn},
     status::RunStatus,
 };
@@ -274,6 +277,11 @@ impl Driver {
     fn take(&mut self, turn: Turn) {
         self.outbox.records.extend(turn.records);
         self.outbox.consumed_signals.extend(turn.consumed_signals);
+        for (name, payload) in turn.published {
+            let earlier = &mut self.outbox.published;
+            earlier.retain(|earlier| earlier.name != name);
+            earlier.push(Publication { name, payload });
+        }
         for child in turn.children {
             let child = self.new_child(child);
             self.outbox.children.push(child);
@@ -480,6 +488,7 @@ fn empty_commit(run: RunId) -> RunCommit {
         consumed_signals: Vec::new(),
         attempts: Vec::new(),
         settled_attempts: Vec::new(),
+        published: Vec::new(),
         transition: Transition::Continue,
     }
 }

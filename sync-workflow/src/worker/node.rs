@@ -297,6 +297,13 @@ impl Node {
         }
     }
 
+    /// What these runs published is read by clients of other processes.
+    pub(crate) fn published_elsewhere_awaited(&self, runs: Vec<RunId>) {
+        for run in runs {
+            self.notifier.hint(Hint::Published(run));
+        }
+    }
+
     /// The node was declared dead, or could not renew its lease in time: nothing that it holds may
     /// go on.
     pub(crate) fn fence(&self) {

@@ -16,6 +16,8 @@ pub(crate) enum Ended {
     Closed(Closed),
     /// Something may have changed, or the run is parked, which may be over by now: look it up.
     LookAgain,
+    /// The run has published something.
+    Published,
 }
 
 /// The awaited runs of this process.
@@ -34,11 +36,13 @@ struct News {
 impl News {
     fn tell(&self, ended: Ended) {
         let mut latest = lock(&self.latest);
-        // Nothing is newer than the end.
-        if !matches!(
-            (&*latest, &ended),
-            (Some(Ended::Closed(_)), Ended::LookAgain)
-        ) {
+        // Nothing is newer than the end, and whoever looks again finds what was published.
+        let is_known = match (&*latest, &ended) {
+            (None, _) | (Some(_), Ended::Closed(_)) => false,
+            (Some(Ended::Published), Ended::LookAgain) => false,
+            (Some(_), Ended::LookAgain | Ended::Published) => true,
+        };
+        if !is_known {
             *latest = Some(ended);
         }
         drop(latest);
@@ -100,6 +104,11 @@ impl Watchers {
     /// A run has changed elsewhere, or is parked.
     pub(crate) fn changed(&self, run: RunId) {
         self.tell(run, Ended::LookAgain);
+    }
+
+    /// A run has published something.
+    pub(crate) fn published(&self, run: RunId) {
+        self.tell(run, Ended::Published);
     }
 
     /// Hints may have been lost.

@@ -152,6 +152,7 @@ fn goes_on(run: RunId, records: Vec<Record>) -> RunCommit {
         consumed_signals: Vec::new(),
         attempts: Vec::new(),
         settled_attempts: Vec::new(),
+        published: Vec::new(),
         transition: Transition::Continue,
     }
 }

@@ -20,8 +20,8 @@ macro_rules! cases {
 }
 
 cases!(
-    children, claims, closing, commits, nodes, operators, reading, signals, starts, steps,
-    suspension
+    children, claims, closing, commits, nodes, operators, publishing, reading, signals, starts,
+    steps, suspension
 );
 
 /// Makes a test of every case of the conformance suite, each named as the case.
@@ -99,6 +99,14 @@ macro_rules! journal_conformance {
                 a_sleeping_run_can_be_terminated
                 only_an_open_run_can_be_terminated
                 a_parked_run_waits_for_a_person
+            }
+            publishing {
+                what_a_run_publishes_is_shown_until_it_publishes_again
+                a_run_may_publish_with_its_end
+                what_a_lost_run_publishes_is_not_shown
+                a_fenced_node_publishes_nothing
+                what_is_published_is_shown_on_when_a_run_continues_as_new
+                a_run_that_is_awaited_is_reported_when_it_publishes
             }
             reading {
                 an_unknown_run_is_nothing

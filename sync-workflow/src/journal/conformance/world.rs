@@ -258,6 +258,7 @@ pub(super) fn going_on(run: RunId) -> RunCommit {
         consumed_signals: Vec::new(),
         attempts: Vec::new(),
         settled_attempts: Vec::new(),
+        published: Vec::new(),
         transition: Transition::Continue,
     }
 }

@@ -34,6 +34,8 @@ fn check_commit(commit: &RunCommit) -> Result<()> {
     commit.records.iter().try_for_each(check_record)?;
     commit.children.iter().try_for_each(check_new_run)?;
     commit.attempts.iter().try_for_each(check_attempt)?;
+    let mut published = commit.published.iter();
+    published.try_for_each(|publication| check(&publication.payload))?;
     match &commit.transition {
         Transition::Close(close) => close.next.iter().try_for_each(check_new_run),
         Transition::Continue

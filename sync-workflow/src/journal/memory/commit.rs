@@ -1,15 +1,16 @@
 //! Commits of nodes.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 
-use super::state::{Stand, State, whole_micros};
+use super::state::{Run, Stand, State, whole_micros};
 use crate::{
     id::{NodeId, RunId},
     journal::{
-        Attempt, Batch, BatchOutcome, Claim, ClaimRequest, Close, Error, ParentCloses, Renewal,
-        Result, RunCommit, RunOutcome, StartOutcome, TransactionCommit, Transition, WakeAt,
+        Attempt, Batch, BatchOutcome, Claim, ClaimRequest, Close, Error, ParentCloses, Publication,
+        Published, Renewal, Result, RunCommit, RunOutcome, StartOutcome, TransactionCommit,
+        Transition, WakeAt,
     },
     record::Record,
     status::RunStatus,
@@ -137,6 +138,7 @@ impl State {
 
         for commit in happened() {
             self.append(commit, now);
+            self.publish(commit, now, &mut outcome.watched);
         }
         for commit in happened() {
             if let Transition::Close(close) = &commit.transition {
@@ -194,6 +196,10 @@ impl State {
                 }
             })
             .collect();
+        // A run may give up its place in the very batch in which something arrives for it.
+        for woken in &mut outcome.woken {
+            woken.node = self.runs.get(&woken.run).and_then(Run::node);
+        }
         Ok(outcome)
     }
 
@@ -228,6 +234,25 @@ impl State {
             for signal in &commit.consumed_signals {
                 chain.waiting.remove(signal);
             }
+        }
+    }
+
+    fn publish(&mut self, commit: &RunCommit, now: Timestamp, watched: &mut Vec<RunId>) {
+        let Some(run) = self.runs.get(&commit.run) else {
+            return;
+        };
+        if run.awaited && !commit.published.is_empty() {
+            watched.push(commit.run);
+        }
+        let shown = self.published.entry(run.chain).or_default();
+        for Publication { name, payload } in &commit.published {
+            let before = shown.get(name).map_or(0, |published| published.revision);
+            let published = Published {
+                revision: before + 1,
+                payload: payload.clone(),
+                at: now,
+            };
+            shown.insert(Arc::clone(name), published);
         }
     }
 

@@ -20,8 +20,8 @@ use state::State;
 
 use super::{
     Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Error, Hint, History,
-    HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page, Renewal, Result,
-    RunFilter, RunInfo, RunSelector, SignalOutcome, StartOutcome, StepTransaction,
+    HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page, Published, Renewal,
+    Result, RunFilter, RunInfo, RunSelector, SignalOutcome, StartOutcome, StepTransaction,
     TransactionCommit, WokenRun,
 };
 use crate::{
@@ -239,6 +239,10 @@ impl Journal for MemoryJournal {
 
     async fn outcome(&self, run: RunId) -> Result<Option<Closed>> {
         Ok(self.lock().outcome(run))
+    }
+
+    async fn published(&self, run: &RunSelector, name: &str) -> Result<Option<Published>> {
+        Ok(self.lock().published(run, name))
     }
 
     async fn describe(&self, run: &RunSelector) -> Result<Option<RunInfo>> {

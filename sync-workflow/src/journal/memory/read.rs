@@ -5,7 +5,10 @@ use std::sync::Arc;
 use super::state::{Run, Stand, State};
 use crate::{
     id::{Position, RunId},
-    journal::{ChildOutcome, Closed, History, HistoryRecord, Inbox, Page, RunFilter, RunInfo},
+    journal::{
+        ChildOutcome, Closed, History, HistoryRecord, Inbox, Page, Published, RunFilter, RunInfo,
+        RunSelector,
+    },
 };
 
 impl State {
@@ -77,6 +80,11 @@ impl State {
             return None;
         }
         self.runs.get(&id).map(closed)
+    }
+
+    pub(super) fn published(&self, run: &RunSelector, name: &str) -> Option<Published> {
+        let run = self.runs.get(&self.select(run)?)?;
+        self.published.get(&run.chain)?.get(name).cloned()
     }
 
     pub(super) fn describe(&self, id: RunId) -> Option<RunInfo> {

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use crate::{
     id::{CommandId, NodeId, Position, RunId, WorkflowId},
     journal::{
-        Attempt, ClaimedRun, Error, IdReuse, NewRun, ParentLink, Placement, Result, SignalMessage,
-        StartOutcome, WokenRun,
+        Attempt, ClaimedRun, Error, IdReuse, NewRun, ParentLink, Placement, Published, Result,
+        SignalMessage, StartOutcome, WokenRun,
     },
     record::Record,
     status::RunStatus,
@@ -28,6 +28,8 @@ pub(super) struct State {
     held: HashMap<NodeId, BTreeSet<RunId>>,
     children: HashMap<RunId, BTreeSet<RunId>>,
     pub(super) chains: HashMap<RunId, Chain>,
+    /// What each chain shows, by name.
+    pub(super) published: HashMap<RunId, BTreeMap<Arc<str>, Published>>,
     pub(super) last_signal: i64,
     /// The ids of the signals that each workflow id was sent.
     pub(super) sent: HashMap<WorkflowId, HashSet<Arc<str>>>,

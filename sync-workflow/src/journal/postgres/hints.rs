@@ -211,6 +211,7 @@ fn line(hint: &Hint) -> String {
             format!("a{}{}", node.as_uuid().simple(), run.as_uuid().simple())
         }
         Hint::Closed(run) => format!("c{}", run.as_uuid().simple()),
+        Hint::Published(run) => format!("p{}", run.as_uuid().simple()),
         Hint::LookAgain => LOOK_AGAIN.to_owned(),
     }
 }
@@ -230,6 +231,9 @@ fn parse(line: &str) -> Option<Hint> {
             run: RunId::from_uuid(Uuid::try_parse(rest.get(32..)?).ok()?),
         }),
         b'c' => Some(Hint::Closed(RunId::from_uuid(Uuid::try_parse(rest).ok()?))),
+        b'p' => Some(Hint::Published(RunId::from_uuid(
+            Uuid::try_parse(rest).ok()?,
+        ))),
         _ => None,
     }
 }
@@ -261,6 +265,7 @@ mod tests {
                 run: run(8),
             },
             Hint::Closed(run(9)),
+            Hint::Published(run(10)),
             Hint::LookAgain,
         ];
         assert_eq!(round_trip(&hints), hints.iter().cloned().collect());

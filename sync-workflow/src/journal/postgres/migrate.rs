@@ -46,6 +46,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "versions",
         sql: include_str!("../../../../migrations/postgres/0005_versions.sql"),
     },
+    Migration {
+        version: 6,
+        name: "published",
+        sql: include_str!("../../../../migrations/postgres/0006_published.sql"),
+    },
 ];
 
 const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version;

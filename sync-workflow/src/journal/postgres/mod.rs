@@ -27,6 +27,7 @@ mod migrate;
 mod nodes;
 mod options;
 mod pooling;
+mod published;
 mod records;
 mod selector;
 mod signals;
@@ -50,8 +51,8 @@ use self::{
 };
 use super::{
     Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Error, Hint, History,
-    HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page, Renewal, Result,
-    RunFilter, RunInfo, RunSelector, SignalOutcome, StartOutcome, StepTransaction,
+    HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page, Published, Renewal,
+    Result, RunFilter, RunInfo, RunSelector, SignalOutcome, StartOutcome, StepTransaction,
     TransactionCommit, WokenRun,
     memory::{
         bounds::{check_batch, check_new_run, check_record, check_signal},
@@ -319,6 +320,10 @@ impl Journal for PostgresJournal {
 
     async fn outcome(&self, run: RunId) -> Result<Option<Closed>> {
         inbox::outcome(&self.shared, run).await
+    }
+
+    async fn published(&self, run: &RunSelector, name: &str) -> Result<Option<Published>> {
+        published::published(&self.shared, run, name).await
     }
 
     async fn describe(&self, run: &RunSelector) -> Result<Option<RunInfo>> {

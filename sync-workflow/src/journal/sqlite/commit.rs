@@ -7,7 +7,7 @@ use sqlx::SqliteConnection;
 use super::{
     attempt,
     error::{StepEnded, failed},
-    node as lease, record, run, signal, start,
+    node as lease, published, record, run, signal, start,
     transition::{self, Arrivals, Suspension},
     value::Micros,
 };
@@ -39,6 +39,7 @@ pub(super) async fn commit(
     let mut arrivals = Arrivals::new();
 
     write_rows(connection, &happening, now).await?;
+    outcome.watched = publish(connection, &happening, now).await?;
     outcome.awaited =
         transition::close(connection, &transitions.closings, &mut arrivals, now).await?;
     start::continue_as_new(connection, &transitions.next, node, now).await?;
@@ -53,6 +54,12 @@ pub(super) async fn commit(
     let awake = transition::suspend(connection, &transitions.suspensions).await?;
     transition::release(connection, &transitions.releases, now).await?;
     transition::park(connection, &transitions.parks).await?;
+    // A run may give up its place in the very batch in which something arrives for it.
+    let parked = transitions.parks.iter().map(|(run, _)| run);
+    let gone: HashSet<&RunId> = transitions.releases.iter().chain(parked).collect();
+    for woken in &mut outcome.woken {
+        woken.node = woken.node.filter(|_| !gone.contains(&woken.run));
+    }
     outcome.runs = batch
         .runs
         .iter()
@@ -134,6 +141,22 @@ async fn write_rows(
         .map(|(run, id)| (*run, **id))
         .collect();
     signal::consume(connection, &consumed).await
+}
+
+/// Writes what runs publish, and returns those of them that somebody awaits.
+async fn publish(
+    connection: &mut SqliteConnection,
+    commits: &[&RunCommit],
+    now: Micros,
+) -> Result<Vec<RunId>> {
+    let published = of_runs(commits, |commit| &commit.published);
+    if published.is_empty() {
+        return Ok(Vec::new());
+    }
+    published::publish(connection, &published, now).await?;
+    let mut runs: Vec<RunId> = published.iter().map(|(run, _)| *run).collect();
+    runs.dedup();
+    published::watched(connection, &runs).await
 }
 
 /// What the commits of all runs hold of one kind, each with its run.

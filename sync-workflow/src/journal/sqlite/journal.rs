@@ -11,16 +11,16 @@ use tokio::sync::OwnedMutexGuard;
 use super::{
     attempt, claim, commit, describe,
     file::{self, File},
-    node, operator, record, run, signal, start,
+    node, operator, published, record, run, signal, start,
     value::{Micros, micros, timestamp},
 };
 use crate::{
     id::{NodeId, Position, RunId},
     journal::{
         Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Error, Hint, History,
-        HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page, Renewal, Result,
-        RunFilter, RunInfo, RunSelector, SignalOutcome, StartOutcome, StepTransaction,
-        TransactionCommit, WokenRun,
+        HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page, Published,
+        Renewal, Result, RunFilter, RunInfo, RunSelector, SignalOutcome, StartOutcome,
+        StepTransaction, TransactionCommit, WokenRun,
         memory::{bounds, deliver::final_status, foreign, lease_end},
     },
     record::Record,
@@ -361,6 +361,10 @@ impl Journal for SqliteJournal {
             })
         })
         .await
+    }
+
+    async fn published(&self, run: &RunSelector, name: &str) -> Result<Option<Published>> {
+        published::published(&mut *self.file.read().await?, run, name).await
     }
 
     async fn describe(&self, run: &RunSelector) -> Result<Option<RunInfo>> {

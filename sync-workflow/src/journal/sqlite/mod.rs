@@ -15,6 +15,7 @@ mod journal;
 mod migration;
 mod node;
 mod operator;
+mod published;
 mod record;
 mod run;
 mod signal;

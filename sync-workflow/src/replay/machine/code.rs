@@ -160,6 +160,13 @@ impl Machine {
         chosen
     }
 
+    /// Shows a value. What was shown before the end of the journal was committed with it.
+    pub(crate) fn publish(&mut self, name: &str, payload: Bytes) {
+        if !self.is_replaying() && !self.has_fault() {
+            self.out.published.push((name.into(), payload));
+        }
+    }
+
     /// 128 bits that follow from the run and the number of the command: the same in every replay,
     /// and different everywhere else.
     pub(crate) fn entropy(&mut self) -> u128 {

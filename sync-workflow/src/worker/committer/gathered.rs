@@ -159,6 +159,7 @@ mod tests {
                 consumed_signals: Vec::new(),
                 attempts: Vec::new(),
                 settled_attempts: Vec::new(),
+                published: Vec::new(),
                 transition,
             },
             reply: Mailbox::new().0,

@@ -10,6 +10,7 @@ mod failing_commits;
 mod faults;
 mod fence;
 mod full_disk;
+mod messages;
 mod own_transactions;
 mod parking;
 mod queues;

@@ -14,8 +14,8 @@ use super::{
 use crate::{
     id::{CommandId, RunId},
     journal::{
-        Batch, BatchOutcome, ClaimRequest, Close, Closed, Journal, NewRun, Result, RunCommit,
-        RunSelector, StartOutcome, TransactionCommit, Transition, WakeAt,
+        Batch, BatchOutcome, ClaimRequest, Close, Closed, Journal, NewRun, Publication, Result,
+        RunCommit, RunSelector, StartOutcome, TransactionCommit, Transition, WakeAt,
     },
     record::RecordKind,
     status::RunStatus,
@@ -186,12 +186,23 @@ async fn commit_of(journal: &dyn Journal, part: &Part) -> Result<RunCommit> {
         .map(|command| CommandId(*command))
         .collect();
     commit.children = part.children.clone();
+    let publications = part.publishes.iter().map(|(name, value)| Publication {
+        name: name_of(*name).into(),
+        payload: vec![*value].into(),
+    });
+    commit.published = publications.collect();
     Ok(commit)
+}
+
+/// The name of a publication.
+pub(super) const fn name_of(number: u8) -> &'static str {
+    if number == 0 { "state" } else { "progress" }
 }
 
 fn tell(mut outcome: BatchOutcome) -> String {
     outcome.woken.sort_unstable_by_key(|woken| woken.run);
     outcome.awaited.sort_unstable();
+    outcome.watched.sort_unstable();
     outcome.rejected_children.sort_unstable();
     for start in &mut outcome.starts {
         // Whether a run that gives up its place in this very batch is told as it was or as it is.

@@ -2,10 +2,13 @@
 
 use std::fmt::Write as _;
 
-use super::super::world::{QUEUE, WORKFLOW};
+use super::{
+    super::world::{QUEUE, WORKFLOW},
+    answer::name_of,
+};
 use crate::{
     id::{Position, RunId},
-    journal::{Journal, Result, RunFilter, RunInfo},
+    journal::{Journal, Result, RunFilter, RunInfo, RunSelector},
     record::Record,
 };
 
@@ -34,6 +37,11 @@ pub(super) async fn dump(journal: &dyn Journal, runs: &[RunId]) -> Result<String
             inbox.count, inbox.cancel_requested
         )
         .expect("text grows");
+        for name in [name_of(0), name_of(1)] {
+            let shown = journal.published(&RunSelector::Run(*run), name).await?;
+            let shown = shown.map(|shown| (shown.revision, shown.payload));
+            writeln!(text, "{name} {shown:?}").expect("text grows");
+        }
         // What a closed run leaves behind of its activities is nobody's business.
         let is_open = records.last().is_some()
             && !history.records.iter().any(|record| record.kind.is_final());

@@ -41,6 +41,8 @@ pub(super) struct Part {
     pub(super) attempts: Vec<u32>,
     pub(super) settled: Vec<u32>,
     pub(super) children: Vec<NewRun>,
+    /// The name and the value that it publishes.
+    pub(super) publishes: Option<(u8, u8)>,
     pub(super) end: End,
 }
 

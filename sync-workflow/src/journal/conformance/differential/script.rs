@@ -140,6 +140,8 @@ impl Script {
             attempts,
             settled,
             children,
+            publishes: (self.random.u8(0..5) == 0)
+                .then(|| (self.random.u8(0..2), self.random.u8(..))),
             end: self.end(),
         }
     }

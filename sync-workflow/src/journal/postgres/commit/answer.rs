@@ -38,6 +38,7 @@ pub(super) type EverythingRow = (
     Option<Vec<i16>>,
     Option<Vec<bool>>,
     Option<Vec<Uuid>>,
+    Option<Vec<Uuid>>,
 );
 
 /// The answer to one statement of a commit.
@@ -47,6 +48,7 @@ pub(super) struct Answer {
     holds_all: bool,
     updated: HashMap<RunId, Updated>,
     born: HashSet<RunId>,
+    watched: Vec<RunId>,
 }
 
 /// A row of a run after its update.
@@ -126,14 +128,17 @@ impl Answer {
             lives,
             holds_all,
             updated,
-            born: HashSet::new(),
+            ..Self::default()
         }
     }
 
     pub(super) fn of_everything(row: EverythingRow) -> Self {
-        let (lives, holds_all, run, node, status, awaited, transition, arrived, born) = row;
+        let (lives, holds_all, run, node, status, awaited, transition, arrived, born, watched) =
+            row;
+        let watched = watched.into_iter().flatten().map(RunId::from_uuid);
         Self {
             born: born.map(set).unwrap_or_default(),
+            watched: watched.collect(),
             ..Self::of_transitions((
                 lives, holds_all, run, node, status, awaited, transition, arrived,
             ))
@@ -191,6 +196,11 @@ impl Answer {
             .filter(|(_, row)| row.awaited && row.transition == CLOSE)
             .map(|(run, _)| *run)
             .collect()
+    }
+
+    /// The runs that published something and that a client awaits.
+    pub(super) fn watched(&self) -> Vec<RunId> {
+        self.watched.clone()
     }
 
     /// The children that a run started in the commit in which it left them.

@@ -26,6 +26,7 @@ pub(super) struct Columns<'b> {
     signals: Signals,
     attempts: Attempts<'b>,
     settled: Settled,
+    published: Published<'b>,
 }
 
 impl<'b> Columns<'b> {
@@ -49,7 +50,8 @@ impl<'b> Columns<'b> {
         let has_more = !self.runs.run.is_empty()
             || !self.signals.run.is_empty()
             || !self.attempts.run.is_empty()
-            || !self.settled.run.is_empty();
+            || !self.settled.run.is_empty()
+            || !self.published.run.is_empty();
         match (has_more, self.transitions.run.is_empty()) {
             (true, _) => Part::Everything,
             (false, false) if !self.transitions.concern_others => Part::Ends,
@@ -88,7 +90,7 @@ impl<'b> Columns<'b> {
     pub(super) fn bind_everything_else<'q, Row>(&'q self, query: Query<'q, Row>) -> Query<'q, Row> {
         let query = self.signals.bind(self.runs.bind(query));
         let query = self.settled.bind(self.attempts.bind(query));
-        query.bind(&self.runs.seal)
+        self.published.bind(query.bind(&self.runs.seal))
     }
 
     fn add_commit(&mut self, commit: &'b RunCommit) {
@@ -112,6 +114,11 @@ impl<'b> Columns<'b> {
             }
         } else {
             self.add_attempts(run, commit);
+        }
+        for publication in &commit.published {
+            self.published.run.push(run);
+            self.published.name.push(&publication.name);
+            self.published.payload.push(&publication.payload);
         }
         for sequence in &commit.consumed_signals {
             self.signals.run.push(run);
@@ -409,5 +416,18 @@ struct Settled {
 impl Settled {
     fn bind<'q, Row>(&'q self, query: Query<'q, Row>) -> Query<'q, Row> {
         query.bind(&self.run).bind(&self.command)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Published<'b> {
+    run: Vec<Uuid>,
+    name: Vec<&'b str>,
+    payload: Vec<&'b [u8]>,
+}
+
+impl Published<'_> {
+    fn bind<'q, Row>(&'q self, query: Query<'q, Row>) -> Query<'q, Row> {
+        query.bind(&self.run).bind(&self.name).bind(&self.payload)
     }
 }

@@ -172,6 +172,7 @@ async fn report(
             .collect(),
         woken: answer.woken(),
         awaited: answer.awaited(),
+        watched: answer.watched(),
         ..BatchOutcome::default()
     };
     for (commit, settled) in batch.runs.iter().zip(&outcome.runs) {

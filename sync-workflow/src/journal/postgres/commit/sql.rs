@@ -145,7 +145,7 @@ macro_rules! started {
 }
 
 /// `$18`-`$32` and `$44` new runs, `$33`-`$34` consumed signals, `$35`-`$41` attempts kept,
-/// `$42`-`$43` attempts settled.
+/// `$42`-`$43` attempts settled, `$45`-`$47` what is published.
 macro_rules! everything_else {
     () => {
         concat!(
@@ -228,6 +228,17 @@ macro_rules! everything_else {
         CROSS JOIN unnest($42::uuid[], $43::integer[]) AS s(run_id, command)
     ) s
     WHERE a.run_id = ANY (ARRAY[s.run_id]) AND a.command = ANY (ARRAY[s.command])
+), published AS (
+    INSERT INTO sync_workflow.published AS p (chain_id, name, payload)
+    SELECT held.chain_id, s.name, s.payload
+    FROM fence
+    CROSS JOIN unnest($45::uuid[], $46::text[], $47::bytea[]) AS s(run_id, name, payload)
+    CROSS JOIN LATERAL (
+        SELECT r.chain_id FROM sync_workflow.runs r WHERE r.run_id = s.run_id OFFSET 0
+    ) held
+    ORDER BY held.chain_id, s.name
+    ON CONFLICT (chain_id, name) DO UPDATE SET
+        payload = excluded.payload, revision = p.revision + 1, published_at = now()
 )"
         )
     };
@@ -348,7 +359,9 @@ pub(super) const EVERYTHING: &str = concat!(
     everything_else!(),
     report!(),
     report_transitions!(),
-    ", (SELECT array_agg(run_id) FROM born)",
+    ", (SELECT array_agg(run_id) FROM born),
+       (SELECT array_agg(r.run_id) FROM sync_workflow.runs r
+        WHERE r.run_id = ANY ($45::uuid[]) AND r.awaited)",
     from_updated!()
 );
 
