@@ -37,7 +37,7 @@ impl Call {
         name: Arc<str>,
         fingerprint: u64,
     ) -> Self {
-        let command = Command::new(request, name, fingerprint, context.shielded);
+        let command = Command::new(request, name, fingerprint, context.scope);
         let id = lock(&context.machine).build(command);
         Self {
             machine: Arc::clone(&context.machine),
@@ -272,13 +272,13 @@ pub struct Cancellation(Call);
 
 impl Cancellation {
     pub(super) fn new(context: &Context) -> Self {
-        let is_cancelled = lock(&context.machine).is_cancelled();
-        let unshielded = Context {
+        let scope = lock(&context.machine).cancellation_scope(context.scope);
+        let context = Context {
             machine: Arc::clone(&context.machine),
-            shielded: is_cancelled && context.shielded,
+            scope,
         };
         Self(Call::new(
-            &unshielded,
+            &context,
             Request::Cancellation,
             "cancelled".into(),
             0,

@@ -2,11 +2,12 @@
 
 mod call;
 mod callee;
+mod scope;
 #[cfg(feature = "runtime")]
 mod transaction;
 mod update;
 
-use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{ops::RangeInclusive, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
@@ -16,6 +17,7 @@ pub use call::{ActivityCall, Cancellation, ChildCall, SignalCall, Sleep, Wait};
 #[cfg(feature = "runtime")]
 pub use callee::{Activity, ActivityType};
 pub use callee::{ActivityCallee, Workflow, WorkflowCallee, WorkflowType, function_name};
+pub use scope::{Elapsed, Saga, Scope};
 #[cfg(feature = "runtime")]
 pub(crate) use transaction::{BoxedBody, ReturnSlot};
 #[cfg(feature = "runtime")]
@@ -25,7 +27,7 @@ pub use update::{Update, UpdateCall};
 use crate::{
     id::{RunId, WorkflowId},
     payload,
-    replay::{Fault, SharedMachine, TimerDue, lock},
+    replay::{Fault, ScopeId, SharedMachine, TimerDue, lock},
 };
 
 /// The workflow's side of the engine: every durable call starts here.
@@ -38,14 +40,14 @@ use crate::{
 #[derive(Clone)]
 pub struct Context {
     machine: SharedMachine,
-    shielded: bool,
+    scope: ScopeId,
 }
 
 impl Context {
     pub(crate) const fn new(machine: SharedMachine) -> Self {
         Self {
             machine,
-            shielded: false,
+            scope: ScopeId::RUN,
         }
     }
 
@@ -231,24 +233,16 @@ impl Context {
         std::future::pending().await
     }
 
-    /// Whether somebody asked the run to cancel.
+    /// Whether somebody asked the run to cancel, or the scope of this context was cancelled.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        lock(&self.machine).is_cancelled()
+        let machine = lock(&self.machine);
+        machine.is_cancelled() || machine.is_scope_cancelled(self.scope)
     }
 
-    /// Completes when somebody asks the run to cancel.
+    /// Completes when somebody asks the run to cancel, or the scope of this context is cancelled.
     pub fn cancelled(&self) -> Cancellation {
         Cancellation::new(self)
-    }
-
-    /// The same context for clean-up: its calls go on although the run is cancelled.
-    #[must_use]
-    pub fn shield(&self) -> Self {
-        Self {
-            machine: Arc::clone(&self.machine),
-            shielded: true,
-        }
     }
 
     /// Whether the code runs to catch up with its journal. For quiet logs, never for decisions.
@@ -262,7 +256,7 @@ impl std::fmt::Debug for Context {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Context")
             .field("run", &self.run_id())
-            .field("shielded", &self.shielded)
+            .field("scope", &self.scope)
             .finish()
     }
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, task::Waker, time::Duration};
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::turn::TransactionBody;
+use super::{scope::ScopeId, turn::TransactionBody};
 use crate::{
     failure::Failure,
     id::{RunId, WorkflowId},
@@ -91,8 +91,8 @@ pub(crate) struct Command {
     pub(crate) request: Request,
     pub(crate) name: Arc<str>,
     pub(crate) fingerprint: u64,
-    /// Cancelling the run does not touch it.
-    pub(crate) shielded: bool,
+    /// It is cancelled with this scope.
+    pub(crate) scope: ScopeId,
     /// It was polled at least once: it is asked for.
     pub(crate) polled: bool,
     /// It was polled since it last declined a grant: somebody awaits it.
@@ -153,12 +153,12 @@ pub(crate) struct ChildRequest {
 }
 
 impl Command {
-    pub(crate) fn new(request: Request, name: Arc<str>, fingerprint: u64, shielded: bool) -> Self {
+    pub(crate) fn new(request: Request, name: Arc<str>, fingerprint: u64, scope: ScopeId) -> Self {
         Self {
             request,
             name,
             fingerprint,
-            shielded,
+            scope,
             polled: false,
             awaited: false,
             started: false,

@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::{
     command::{ChildRequest, Command, Request, TimerDue},
     fault::{Asked, Fault, Mismatch},
+    scope::{ScopeId, Scopes},
     turn::{ChildStart, Continuation},
 };
 use crate::{
@@ -59,7 +60,7 @@ pub(crate) struct Machine {
     seen_signals: HashSet<i64>,
     /// Signals whose wait was dropped after their record: the next wait of the name takes them.
     returned: VecDeque<(Arc<str>, Bytes)>,
-    is_cancelled: bool,
+    scopes: Scopes,
     continuation: Option<(Arc<str>, Bytes)>,
     /// Children that were started and have not closed, as far as the run was told.
     open_children: usize,
@@ -75,6 +76,8 @@ pub(super) struct Output {
     pub(super) consumed_signals: Vec<i64>,
     pub(super) published: Vec<(Arc<str>, Bytes)>,
     pub(super) abandoned: Vec<CommandId>,
+    /// Children whose scope was cancelled.
+    pub(super) cancelled_children: Vec<RunId>,
 }
 
 struct ArrivedSignal {
@@ -118,7 +121,7 @@ impl Machine {
             arrived: VecDeque::new(),
             seen_signals: HashSet::new(),
             returned: VecDeque::new(),
-            is_cancelled: false,
+            scopes: Scopes::new(),
             continuation: None,
             open_children: 0,
             fault: None,
@@ -134,8 +137,13 @@ impl Machine {
         &self.workflow_id
     }
 
-    pub(crate) const fn is_cancelled(&self) -> bool {
-        self.is_cancelled
+    /// Whether somebody asked the run to cancel.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.is_scope_cancelled(ScopeId::RUN)
+    }
+
+    pub(crate) fn is_scope_cancelled(&self, scope: ScopeId) -> bool {
+        self.scopes.is_cancelled(scope)
     }
 
     /// Whether everything that the code does now was done before.

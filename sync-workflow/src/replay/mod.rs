@@ -28,6 +28,7 @@ mod command;
 mod execution;
 mod fault;
 mod machine;
+mod scope;
 mod turn;
 mod waker;
 
@@ -37,4 +38,5 @@ pub use execution::{BodyFuture, Execution};
 pub(crate) use execution::{SharedMachine, lock};
 pub use fault::{Asked, Fault, Mismatch};
 pub(crate) use machine::{Machine, timer_fingerprint};
+pub(crate) use scope::ScopeId;
 pub use turn::{Action, ChildStart, Continuation, Event, Progress, TransactionBody, Turn};

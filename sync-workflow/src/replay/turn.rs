@@ -164,6 +164,11 @@ pub enum Action {
         /// The child.
         child: RunId,
     },
+    /// Ask this child to cancel. It may have been asked before, or have ended.
+    CancelChild {
+        /// The child.
+        child: RunId,
+    },
     /// Nobody awaits the command any more: cancel the activity, forget the timer.
     Abandon {
         /// The command.

@@ -16,7 +16,7 @@ use futures_util::FutureExt;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit},
-    task::AbortHandle,
+    task::JoinHandle,
 };
 
 use super::{
@@ -131,7 +131,8 @@ impl ActivityContext {
         payload::decode(&self.inner.details).map(Some)
     }
 
-    /// Whether nobody waits for the activity any more: it should stop soon.
+    /// Whether nobody waits for the activity any more: it should stop soon. What it returns is not looked at, and
+    /// after the worker's [`cancel_grace`](crate::WorkerBuilder::cancel_grace) it is dropped at its next await.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.inner.cancel.is_requested.load(Ordering::SeqCst)
@@ -229,19 +230,28 @@ pub(crate) enum Begun {
 /// An attempt in a task of its own. Dropping it ends the task.
 pub(crate) struct UnderWay {
     context: ActivityContext,
-    task: AbortHandle,
+    task: Option<JoinHandle<()>>,
 }
 
 impl UnderWay {
-    /// Tells the attempt that it should stop.
-    pub(crate) fn cancel(&self) {
+    /// Tells the attempt that it should stop, and ends it if it has not after a while. Nobody waits for it.
+    pub(crate) fn cancel(mut self, grace: Duration) {
         self.context.cancel();
+        if let Some(mut task) = self.task.take() {
+            tokio::spawn(async move {
+                if tokio::time::timeout(grace, &mut task).await.is_err() {
+                    task.abort();
+                }
+            });
+        }
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }
 
@@ -282,8 +292,11 @@ impl AttemptTask {
             }
         }
         let mailbox = context.inner.mailbox.clone();
-        let task = tokio::spawn(async move { mailbox.send(work.await) }).abort_handle();
-        Begun::UnderWay(UnderWay { context, task })
+        let task = tokio::spawn(async move { mailbox.send(work.await) });
+        Begun::UnderWay(UnderWay {
+            context,
+            task: Some(task),
+        })
     }
 }
 

@@ -22,7 +22,11 @@ use std::{
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use self::{attempts::Activities, sends::Sends, steps::Steps};
+use self::{
+    attempts::Activities,
+    sends::{Sends, Sent},
+    steps::Steps,
+};
 use super::{
     committer::Work,
     mailbox::{Mailbox, Message},
@@ -230,9 +234,10 @@ impl Driver {
                 return self.step_committed(record, result).await;
             }
             Message::SignalSent { command, result } => {
-                self.sends.ended(command);
+                self.sends.ended(Sent::Signal(command));
                 self.happened(Event::SignalSent { command, result });
             }
+            Message::CancelSent { child } => self.sends.ended(Sent::Cancel(child)),
             Message::ChildClosed { child, result } => {
                 if self.forget_child(child) {
                     self.happened(Event::ChildClosed { child, result });
@@ -351,11 +356,12 @@ impl Driver {
                 self.awaited_children.entry(child).or_insert(child);
                 self.inbox.child_awaited();
             }
+            Action::CancelChild { child } => self.cancel_child(child),
             Action::Abandon { command } => {
                 self.timers.retain(|(_, timer, _)| *timer != command);
                 self.abandon_activity(command);
                 self.steps.abandon(command);
-                self.sends.ended(command);
+                self.sends.ended(Sent::Signal(command));
             }
         }
     }

@@ -48,6 +48,8 @@ pub(crate) enum Message {
         command: CommandId,
         result: Result<(), Failure>,
     },
+    /// A child was asked to cancel, or has ended.
+    CancelSent { child: RunId },
     /// A child that ran on this node has closed.
     ChildClosed {
         child: RunId,

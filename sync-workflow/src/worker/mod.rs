@@ -251,6 +251,14 @@ impl WorkerBuilder {
         self
     }
 
+    /// How long an activity that nobody waits for any more may go on after it was told to stop, before it is
+    /// dropped at its next await; 10 s if not set.
+    #[must_use]
+    pub fn cancel_grace(mut self, grace: Duration) -> Self {
+        self.settings.cancel_grace = grace;
+        self
+    }
+
     /// Opens the journal at a URL (see [`journal::connect`]) and starts the worker.
     ///
     /// # Errors

@@ -22,6 +22,8 @@ pub(crate) struct Settings {
     pub(crate) max_claims: u32,
     /// How long running activities may take to end when the worker stops.
     pub(crate) drain_timeout: Duration,
+    /// How long an activity that nobody waits for may go on after it was told to stop.
+    pub(crate) cancel_grace: Duration,
     /// Whether time is the runtime's own, and the heartbeat a task of it.
     pub(crate) is_simulated: bool,
 }
@@ -37,6 +39,7 @@ impl Default for Settings {
             poll_interval: Duration::from_secs(5),
             max_claims: 10,
             drain_timeout: Duration::from_secs(10),
+            cancel_grace: Duration::from_secs(10),
             is_simulated: false,
         }
     }

@@ -10,7 +10,8 @@ use crate::{
     id::CommandId,
     record::{Record, RecordKind},
     replay::{
-        command::{Request, Resolution},
+        command::{ChildRequest, Request, Resolution},
+        scope::ScopeId,
         turn::Event,
     },
 };
@@ -70,7 +71,7 @@ impl Machine {
                     );
                 }
             }
-            Event::CancelRequested if self.is_cancelled => {}
+            Event::CancelRequested if self.is_cancelled() => {}
             Event::CancelRequested => {
                 self.append(
                     RecordKind::CancelRequested,
@@ -79,7 +80,7 @@ impl Machine {
                     0,
                     Bytes::new(),
                 );
-                self.cancel();
+                self.cancel_scope(ScopeId::RUN);
             }
         }
     }
@@ -146,18 +147,36 @@ impl Machine {
         }
     }
 
-    pub(super) fn cancel(&mut self) {
-        self.is_cancelled = true;
+    /// Cancels the open calls of a scope.
+    pub(crate) fn cancel_scope(&mut self, scope: ScopeId) {
+        if !self.scopes.cancel(scope) {
+            return;
+        }
         let open: Vec<_> = self
             .commands
             .iter()
-            .filter(|(_, command)| {
-                command.polled && !command.shielded && command.resolution.is_none()
-            })
+            .filter(|(_, command)| command.polled && command.resolution.is_none())
+            .filter(|(_, command)| self.scopes.is_within(command.scope, scope))
             .map(|(id, _)| *id)
             .collect();
         for id in open {
+            if scope != ScopeId::RUN {
+                self.cancel_child(id);
+            }
             self.cancel_command(id);
+        }
+    }
+
+    /// Asks a child to cancel whose scope is cancelled. Every replay asks again: it may not have happened.
+    fn cancel_child(&mut self, id: CommandId) {
+        let request = self.commands.get(&id).map(|command| &command.request);
+        if let Some(Request::Child(ChildRequest {
+            run: Some(child),
+            abandon_on_close: false,
+            ..
+        })) = request
+        {
+            self.out.cancelled_children.push(*child);
         }
     }
 
@@ -167,7 +186,7 @@ impl Machine {
         };
         let is_child = matches!(command.request, Request::Child(_));
         let is_cancellation = matches!(command.request, Request::Cancellation);
-        // A child is cancelled by the parent-close policy, an activity now.
+        // A child is asked to cancel, by the parent-close policy at the latest; an activity is told now.
         if command.started && !is_child {
             self.out.abandoned.push(id);
         }

@@ -53,7 +53,7 @@ impl Machine {
         let Some(command) = self.commands.get(&id) else {
             return;
         };
-        if self.is_cancelled && !command.shielded {
+        if self.scopes.is_cancelled(command.scope) {
             self.cancel_command(id);
             return;
         }
@@ -160,6 +160,8 @@ impl Machine {
             .drain(..)
             .map(|command| Action::Abandon { command })
             .collect();
+        let children = self.out.cancelled_children.drain(..);
+        actions.extend(children.map(|child| Action::CancelChild { child }));
         for id in std::mem::take(&mut self.unstarted) {
             let command = self.commands.get_mut(&id);
             let open = command.filter(|command| !command.started && command.resolution.is_none());

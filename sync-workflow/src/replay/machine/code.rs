@@ -16,6 +16,7 @@ use crate::{
     replay::{
         command::{Command, Request, Resolution},
         fault::{Asked, Fault},
+        scope::ScopeId,
     },
 };
 
@@ -124,6 +125,20 @@ impl Machine {
     pub(crate) fn record_side_effect(&mut self, command: CommandId, name: &str, payload: Bytes) {
         if !self.has_fault() {
             self.append(RecordKind::SideEffect, command, name.into(), 0, payload);
+        }
+    }
+
+    /// Opens a scope within another one.
+    pub(crate) fn open_scope(&mut self, within: ScopeId) -> ScopeId {
+        self.scopes.open(within)
+    }
+
+    /// The scope with which a wait for a cancellation ends: clean-up that began before the run was asked to
+    /// cancel hears of that.
+    pub(crate) fn cancellation_scope(&self, scope: ScopeId) -> ScopeId {
+        match scope == ScopeId::SHIELD && !self.is_cancelled() {
+            true => ScopeId::RUN,
+            false => scope,
         }
     }
 

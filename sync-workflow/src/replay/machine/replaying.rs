@@ -10,6 +10,7 @@ use crate::{
     replay::{
         command::{Request, Resolution, TimerDue},
         fault::{Asked, Fault},
+        scope::ScopeId,
     },
 };
 
@@ -21,7 +22,7 @@ impl Machine {
         };
         match record.kind {
             RecordKind::Started => {}
-            RecordKind::CancelRequested => self.cancel(),
+            RecordKind::CancelRequested => self.cancel_scope(ScopeId::RUN),
             RecordKind::ActivityCompleted
             | RecordKind::TransactionCompleted
             | RecordKind::TimerFired

@@ -53,9 +53,9 @@ impl OpenActivity {
         matches!(self.stage, Stage::Runs(_) | Stage::Ended)
     }
 
-    fn cancel(&self) {
-        if let Stage::Runs(under_way) = &self.stage {
-            under_way.cancel();
+    fn cancel(self, grace: Duration) {
+        if let Stage::Runs(under_way) = self.stage {
+            under_way.cancel(grace);
         }
     }
 }
@@ -94,10 +94,15 @@ impl Activities {
         }
     }
 
-    /// Tells every attempt to stop, and ends it.
-    pub(super) fn cancel_all(&mut self) {
+    /// Ends every attempt at its next await.
+    pub(super) fn end_all(&mut self) {
+        self.open.clear();
+    }
+
+    /// Tells every attempt to stop.
+    pub(super) fn cancel_all(&mut self, grace: Duration) {
         for (_, open) in self.open.drain() {
-            open.cancel();
+            open.cancel(grace);
         }
     }
 }
@@ -285,7 +290,7 @@ impl Driver {
         if open.is_stored {
             self.outbox.settled_attempts.push(command);
         }
-        open.cancel();
+        open.cancel(self.node.settings.cancel_grace);
     }
 
     pub(super) fn has_stored_attempt(&self, command: CommandId) -> bool {

@@ -42,10 +42,15 @@ impl Driver {
     }
 
     pub(super) fn leave(&mut self, transition: Transition) {
+        let is_end = matches!(transition, Transition::Close(_));
         self.outbox.transition = transition;
         self.gated.clear();
         self.timers.clear();
-        self.activities.cancel_all();
+        match is_end {
+            true => self.activities.cancel_all(self.node.settings.cancel_grace),
+            // Whoever drives the run next may begin them again.
+            false => self.activities.end_all(),
+        }
         self.steps.abandon_all();
         self.sends.abandon_all();
         self.execution = None;
@@ -138,7 +143,7 @@ impl Driver {
 
     pub(super) fn drain_now(&mut self) {
         self.is_draining = true;
-        self.activities.cancel_all();
+        self.activities.end_all();
         self.steps.abandon_all();
         self.sends.abandon_all();
         self.gated.clear();

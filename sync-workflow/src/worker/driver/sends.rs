@@ -1,4 +1,4 @@
-//! Signals to other workflows.
+//! What a run tells other runs: signals, and to its children that they are to cancel.
 //!
 //! A signal is delivered once every record before it is durable, under an id that follows from the run
 //! and the command. So whoever drives the run after a crash delivers it again, and the receiver gets it
@@ -11,22 +11,31 @@ use bytes::Bytes;
 use super::{Driver, abort::AbortOnDrop};
 use crate::{
     failure::{Failure, FailureKind},
-    id::{CommandId, WorkflowId},
-    journal::{Batch, Error, MAX_PAYLOAD_BYTES, NewSignal, RunSelector, SignalOutcome},
+    id::{CommandId, RunId, WorkflowId},
+    journal::{Batch, Error, MAX_PAYLOAD_BYTES, NewSignal, RunSelector, SignalOutcome, WokenRun},
     worker::{mailbox::Message, node::Node},
 };
 
-/// The signals of one run that are under way.
+/// What of one run is under way to others.
 #[derive(Default)]
-pub(super) struct Sends(HashMap<CommandId, AbortOnDrop>);
+pub(super) struct Sends(HashMap<Sent, AbortOnDrop>);
+
+/// Something that is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::worker) enum Sent {
+    /// The signal of this command.
+    Signal(CommandId),
+    /// The request to this child to cancel.
+    Cancel(RunId),
+}
 
 impl Sends {
     pub(super) fn is_idle(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(super) fn ended(&mut self, command: CommandId) {
-        self.0.remove(&command);
+    pub(super) fn ended(&mut self, sent: Sent) {
+        self.0.remove(&sent);
     }
 
     pub(super) fn abandon_all(&mut self) {
@@ -42,7 +51,8 @@ impl Driver {
         name: Arc<str>,
         payload: Bytes,
     ) {
-        if self.is_draining || self.sends.0.contains_key(&command) {
+        let sent = Sent::Signal(command);
+        if self.is_draining || self.sends.0.contains_key(&sent) {
             return;
         }
         let signal = NewSignal {
@@ -59,8 +69,55 @@ impl Driver {
                 mailbox.send(Message::SignalSent { command, result });
             }
         });
-        self.sends.0.insert(command, AbortOnDrop::new(&task));
+        self.sends.0.insert(sent, AbortOnDrop::new(&task));
     }
+
+    /// Asks a child to cancel. A worker that ends before it happened leaves it to whoever drives the run next.
+    pub(super) fn cancel_child(&mut self, child: RunId) {
+        let sent = Sent::Cancel(child);
+        if self.is_draining || self.sends.0.contains_key(&sent) {
+            return;
+        }
+        let node = Arc::clone(&self.node);
+        let mailbox = self.mailbox.clone();
+        let task = tokio::spawn(async move {
+            ask_to_cancel(&node, child).await;
+            mailbox.send(Message::CancelSent { child });
+        });
+        self.sends.0.insert(sent, AbortOnDrop::new(&task));
+    }
+}
+
+/// Asks a run to cancel, however often it takes.
+async fn ask_to_cancel(node: &Node, run: RunId) {
+    let selector = RunSelector::Run(run);
+    let mut pause = Duration::from_millis(5);
+    loop {
+        match node.journal.request_cancel(&selector).await {
+            Ok(Some(woken)) => {
+                tell_woken(node, woken);
+                return;
+            }
+            // It has ended.
+            Ok(None) => return,
+            Err(error) if error.is_transient() => {
+                if node.pause(&mut pause).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, run_id = %run, "cancel_not_sent");
+                return;
+            }
+        }
+    }
+}
+
+fn tell_woken(node: &Node, woken: WokenRun) {
+    if woken.node == Some(node.id) {
+        node.tell_arrived(woken.run);
+    }
+    node.woken(&[woken]);
 }
 
 /// Delivers a signal, however often it takes. `None` when the node ends meanwhile.
@@ -76,10 +133,7 @@ async fn deliver(node: &Node, signal: &NewSignal) -> Option<Result<(), Failure>>
     loop {
         match node.journal.send_signal(node.id, signal).await {
             Ok(SignalOutcome::Delivered(woken)) => {
-                if woken.node == Some(node.id) {
-                    node.tell_arrived(woken.run);
-                }
-                node.woken(&[woken]);
+                tell_woken(node, woken);
                 return Some(Ok(()));
             }
             Ok(SignalOutcome::Duplicate) => return Some(Ok(())),

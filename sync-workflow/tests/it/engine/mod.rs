@@ -15,6 +15,7 @@ mod own_transactions;
 mod parking;
 mod queues;
 mod runs;
+mod structure;
 mod transactions;
 mod versions;
 mod waiting;
