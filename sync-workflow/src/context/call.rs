@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::Context;
+use super::{Context, remote};
 use crate::{
     failure::{CallError, Cancelled, ErrorValue, Failure},
     id::{CommandId, WorkflowId},
@@ -149,6 +149,22 @@ impl<T: DeserializeOwned, E: ErrorValue> ActivityCall<T, E> {
         self.with(|options| options.at_most_once = true)
     }
 
+    /// Sends the activity to the workers of another queue, which know it by
+    /// [`remote_activity`](crate::WorkerBuilder::remote_activity): it runs there as a child of this run, with the same
+    /// retries and timeouts, counted from when a worker takes it. Around both put a
+    /// [`timeout`](Context::timeout), if the queue may be long.
+    ///
+    /// ```
+    /// # use sync_workflow::{Context, Failure};
+    /// # async fn render(scene: u64) -> Result<String, Failure> { Ok(scene.to_string()) }
+    /// async fn film(ctx: Context, scene: u64) -> Result<String, Failure> {
+    ///     Ok(ctx.activity(render, scene).queue("gpu").await?)
+    /// }
+    /// ```
+    pub fn queue(self, queue: &str) -> Self {
+        self.with(|options| options.queue = Some(queue.into()))
+    }
+
     /// Parks the run for a person when the attempts are used up, instead of giving the error to the
     /// workflow. An unparked run tries again.
     pub fn park_when_exhausted(self) -> Self {
@@ -169,6 +185,7 @@ impl<T: DeserializeOwned, E: ErrorValue> Future for ActivityCall<T, E> {
     type Output = Result<T, CallError<E>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        self.0.call.configure(remote::send_to_queue);
         self.0.poll(cx)
     }
 }

@@ -2,6 +2,7 @@
 
 mod call;
 mod callee;
+pub(crate) mod remote;
 mod scope;
 #[cfg(feature = "runtime")]
 mod transaction;

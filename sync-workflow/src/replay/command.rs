@@ -4,6 +4,7 @@ use std::{sync::Arc, task::Waker, time::Duration};
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::{scope::ScopeId, turn::TransactionBody};
 use crate::{
@@ -13,8 +14,11 @@ use crate::{
 };
 
 /// How an activity is tried.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ActivityOptions {
+    /// The queue whose workers run it; those of the workflow if none is named.
+    #[serde(skip)]
+    pub queue: Option<Arc<str>>,
     /// How failed attempts are repeated.
     pub retry: RetryPolicy,
     /// How long it may take.
@@ -26,7 +30,7 @@ pub struct ActivityOptions {
 }
 
 /// How failed attempts of an activity are repeated.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RetryPolicy {
     /// The wait after the first failed attempt.
     pub initial_interval: Duration,
@@ -76,7 +80,7 @@ impl Default for RetryPolicy {
 }
 
 /// How long an activity may take. `None` is no limit.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timeouts {
     /// One attempt, from its start.
     pub start_to_close: Option<Duration>,

@@ -194,6 +194,16 @@ impl WorkerBuilder {
         self
     }
 
+    /// Registers an activity under its own name, also for workflows of other queues that send it to the queue of
+    /// this worker: see [`ActivityCall::queue`](crate::context::ActivityCall::queue). So a pool of workers with what
+    /// an activity needs takes it from workflows that run elsewhere.
+    #[must_use]
+    pub fn remote_activity<M, A: IntoActivity<M>>(mut self, activity: A) -> Self {
+        let served = self.registry.serve_activity(activity.default_name());
+        self.note(served);
+        self.activity(activity)
+    }
+
     /// Serves another queue than `default`.
     #[must_use]
     pub fn queue(mut self, queue: &str) -> Self {

@@ -7,7 +7,10 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{activity::ActivityContext, error::Error};
 use crate::{
-    context::{Activity, Context, Workflow, function_name},
+    context::{
+        Activity, Context, Workflow, function_name,
+        remote::{self, RemoteActivity},
+    },
     failure::{ErrorValue, Failure},
     payload,
     replay::{BodyFuture, Fault},
@@ -46,6 +49,16 @@ impl Registry {
         factory: ActivityFactory,
     ) -> Result<(), Error> {
         add(&mut self.activities, "activity", name, factory)
+    }
+
+    /// Registers the workflow that runs an activity for other queues.
+    pub(crate) fn serve_activity(&mut self, name: &str) -> Result<(), Error> {
+        let activity: Arc<str> = name.into();
+        let factory: WorkflowFactory = Arc::new(move |context, input| {
+            let remote: RemoteActivity = decode_input(input)?;
+            Ok(Box::pin(remote.run(context, Arc::clone(&activity))))
+        });
+        self.add_workflow(&remote::workflow_name(name), factory)
     }
 
     pub(crate) fn workflow(&self, name: &str) -> Option<&WorkflowFactory> {

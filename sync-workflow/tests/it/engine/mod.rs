@@ -14,6 +14,7 @@ mod messages;
 mod own_transactions;
 mod parking;
 mod queues;
+mod remote;
 mod runs;
 mod structure;
 mod transactions;
