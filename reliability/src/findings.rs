@@ -73,10 +73,18 @@ pub(crate) struct Campaign {
     pub(crate) transactions: u64,
     pub(crate) workers: u64,
     pub(crate) seconds: f64,
+    pub(crate) phases: Phases,
     pub(crate) violations: Vec<Violation>,
     pub(crate) recovery_p50: Option<f64>,
     pub(crate) recovery_p99: Option<f64>,
     pub(crate) seed: u64,
+}
+
+/// Where the time of a campaign went.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Phases {
+    /// While the fault struck, in seconds.
+    pub(crate) fire: f64,
 }
 
 /// A promise that was broken.

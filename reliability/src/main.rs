@@ -22,9 +22,9 @@ use crate::{findings::Findings, machine::Machine};
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Options {
-    /// How long torture takes, in minutes. Every fault strikes as often as it says, or as there is time for.
-    #[arg(long, default_value_t = 240.0)]
-    minutes: f64,
+    /// How long torture takes, in minutes; without it, every fault strikes as often as a claim needs.
+    #[arg(long)]
+    minutes: Option<f64>,
     /// How many seeds the simulator runs.
     #[arg(long, default_value_t = 100_000)]
     seeds: u64,
@@ -82,10 +82,11 @@ fn write(path: &PathBuf, text: &str) -> anyhow::Result<()> {
 
 /// What was run, without what only concerns files.
 fn command(options: &Options) -> String {
-    let Options { minutes, seeds, .. } = options;
-    let arguments = match options.short {
-        true => "--short".into(),
-        false => format!("--minutes {minutes} --seeds {seeds}"),
+    let seeds = options.seeds;
+    let arguments = match (options.short, options.minutes) {
+        (true, _) => "--short".into(),
+        (false, Some(minutes)) => format!("--minutes {minutes} --seeds {seeds}"),
+        (false, None) => format!("--seeds {seeds}"),
     };
     format!("cargo run --release -p reliability -- {arguments}")
 }
@@ -114,10 +115,13 @@ fn find(options: &Options) -> anyhow::Result<Findings> {
         ],
     )?;
     let mutants = tool::lines("simulator", &["mutants", "--json"])?;
-    let minutes = options.minutes.to_string();
-    let campaigns = match options.short {
-        true => tool::one("torture", &["short", "--json"])?,
-        false => tool::one("torture", &["long", "--json", "--minutes", &minutes])?,
+    let campaigns = match (options.short, options.minutes) {
+        (true, _) => tool::one("torture", &["short", "--json"])?,
+        (false, None) => tool::one("torture", &["long", "--json"])?,
+        (false, Some(minutes)) => {
+            let minutes = minutes.to_string();
+            tool::one("torture", &["long", "--json", "--minutes", &minutes])?
+        }
     };
     Ok(Findings {
         command: command(options),

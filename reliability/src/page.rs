@@ -175,7 +175,7 @@ fn torture(campaigns: &[Campaign]) -> String {
     let _ = write!(
         text,
         "\n\nIn all {} faults struck. {} runs with {} records, {} tries of activities and {} transactional steps of {} worker processes \
-         were checked, after {:.0} minutes under fire. *Recovery* is the time from the fault to the next committed record: of the runs \
+         were checked, after {:.0} minutes under fire, several campaigns side by side. *Recovery* is the time from the fault to the next committed record: of the runs \
          that the victim held where the victim is one process, of any run where the fault meets all.",
         sum(|campaign| campaign.struck),
         sum(|campaign| campaign.runs),
@@ -183,7 +183,10 @@ fn torture(campaigns: &[Campaign]) -> String {
         sum(|campaign| campaign.activities),
         sum(|campaign| campaign.transactions),
         sum(|campaign| campaign.workers),
-        took_place().map(|campaign| campaign.seconds).sum::<f64>() / 60.0,
+        took_place()
+            .map(|campaign| campaign.phases.fire)
+            .sum::<f64>()
+            / 60.0,
     );
     for campaign in campaigns {
         for violation in &campaign.violations {

@@ -12,14 +12,15 @@ use serde::Serialize;
 use sync_workflow::journal::RunFilter;
 use throwaway_postgres::Cluster;
 use tokio::{
-    sync::watch,
+    sync::{OnceCell, watch},
     time::{Instant, sleep, timeout},
 };
 
 use crate::{
     check::{Evidence, Violation},
-    fault::{Entry, Fault, Field, Proof, Strike},
+    fault::{Entry, Fault, Field, Held, Proof, Strike},
     fleet::Fleet,
+    lanes::Course,
     load::{self, OPEN_STATUSES, Started, again},
     store::{Kind, Store},
     victim,
@@ -32,16 +33,13 @@ pub(crate) struct Length {
     pub(crate) time: Duration,
 }
 
-/// What all campaigns share.
-pub(crate) struct Arena<'a> {
-    /// This program, which workers are started from.
-    pub(crate) program: &'a Path,
-    /// Where each campaign has a directory.
-    pub(crate) directory: &'a Path,
-    pub(crate) seed: u64,
-    pub(crate) server: Option<Arc<Cluster>>,
-    /// How long the workers have to show that they work at all, and to end what is open at the end.
-    pub(crate) patience: Duration,
+/// Where the rounds of one lane take place.
+pub(crate) struct Arena {
+    program: PathBuf,
+    directory: PathBuf,
+    patience: Duration,
+    /// Started for the first round that needs it.
+    server: OnceCell<Arc<Cluster>>,
 }
 
 /// What came of a campaign.
@@ -64,7 +62,9 @@ pub(crate) struct Outcome {
     pub(crate) transactions: usize,
     /// How many worker processes there were.
     pub(crate) workers: u32,
+    /// From the first worker to the last record that was read, for all rounds together.
     pub(crate) seconds: f64,
+    pub(crate) phases: Phases,
     pub(crate) violations: Vec<Violation>,
     /// From a fault to the next record, in milliseconds.
     pub(crate) recovery_p50: Option<f64>,
@@ -72,50 +72,68 @@ pub(crate) struct Outcome {
     pub(crate) recoveries: usize,
     /// Each of them, in microseconds.
     #[serde(skip)]
-    samples: Vec<i64>,
-    /// How often everything began anew: a journal of a day takes longer to check than to write.
+    pub(crate) samples: Vec<i64>,
+    /// How many strikes count towards the goal.
+    #[serde(skip)]
+    pub(crate) fulfilled: u64,
+    /// How often everything began anew.
     pub(crate) rounds: u32,
     pub(crate) seed: u64,
     /// Where the evidence is.
     pub(crate) kept: Option<PathBuf>,
 }
 
-/// The most cycles of one campaign.
-const ROUND: u64 = 200;
+/// Where the time of a campaign went, in seconds.
+#[derive(Debug, Default, Clone, Copy, Serialize)]
+pub(crate) struct Phases {
+    /// Until the workers worked.
+    pub(crate) start: f64,
+    /// While the fault struck.
+    pub(crate) fire: f64,
+    /// Until everything had ended, and the workers had stopped.
+    pub(crate) settle: f64,
+    /// Until all was read and checked.
+    pub(crate) check: f64,
+}
+
 /// How many runs must have ended before the first strike.
 const WARM: usize = 3;
+/// Of fewer victims it is not said how many should have held a run.
+const ENOUGH_VICTIMS: usize = 20;
 /// A campaign with fewer ended runs proves nothing.
 const LEAST_RUNS: u64 = 20;
 
-impl Entry {
-    /// Runs campaigns with this fault until it has struck often enough, or the time is over.
-    pub(crate) async fn campaigns(&self, arena: &Arena<'_>, length: Length) -> Outcome {
-        let until = Instant::now() + length.time;
-        let mut all = Outcome::of(self, arena.seed);
-        let mut left = length.cycles;
-        while left > 0 && all.may_go_on() {
-            let round = Length {
-                cycles: left.min(ROUND),
-                time: until.saturating_duration_since(Instant::now()),
-            };
-            let is_late = round.time.is_zero() && all.rounds > 0;
-            if is_late {
-                break;
-            }
-            let arena = Arena {
-                seed: arena.seed.wrapping_add(all.rounds.into()),
-                server: arena.server.clone(),
-                ..*arena
-            };
-            let outcome = self.campaign(&arena, round).await;
-            all.absorb(outcome.unwrap_or_else(|error| Outcome::aborted(self, arena.seed, &error)));
-            left -= round.cycles;
+impl Arena {
+    pub(crate) fn new(course: &Course) -> Self {
+        Self {
+            program: course.program.clone(),
+            directory: course.directory.clone(),
+            patience: course.patience,
+            server: OnceCell::new(),
         }
-        all
     }
 
-    async fn campaign(&self, arena: &Arena<'_>, length: Length) -> anyhow::Result<Outcome> {
-        let mut outcome = Outcome::of(self, arena.seed);
+    async fn server(&self) -> anyhow::Result<Arc<Cluster>> {
+        let start = || async {
+            // No fault here takes the machine down with its disk cache, so nothing waits for the disk.
+            let start = || Cluster::builder().fsync(false).start();
+            let server = tokio::task::spawn_blocking(start).await?;
+            anyhow::Ok(Arc::new(server.context("a server for the journals")?))
+        };
+        self.server.get_or_try_init(start).await.cloned()
+    }
+}
+
+impl Entry {
+    /// Runs one round of this fault, from the first worker to the verdict.
+    pub(crate) async fn campaign(
+        &self,
+        arena: &Arena,
+        number: u32,
+        seed: u64,
+        length: Length,
+    ) -> anyhow::Result<Outcome> {
+        let mut outcome = Outcome::of(self, seed);
         let mut fault = match self.make() {
             Ok(fault) => fault,
             Err(skipped) => {
@@ -123,15 +141,25 @@ impl Entry {
                 return Ok(outcome);
             }
         };
-        let directory = arena.directory.join(format!("{}-{}", self.name, self.kind));
+        let name = format!("{}-{}-{number}", self.name, self.kind);
+        let directory = arena.directory.join(name);
         std::fs::create_dir_all(directory.join("logs"))?;
         let store = match fault.store(&directory).await? {
             Some(store) => Arc::new(store),
             None => Arc::new(open(self.kind, arena, &directory).await?),
         };
         let begun = Instant::now();
-        let mut field = field(&mut *fault, &store, arena, &directory).await?;
-        let battle = battle(&mut *fault, &mut field, length, arena).await;
+        let mut field = field(&mut *fault, &store, arena, seed, &directory).await?;
+        let phases = &mut outcome.phases;
+        let battle = battle(
+            &mut *fault,
+            &mut field,
+            length,
+            arena.patience,
+            seed,
+            phases,
+        )
+        .await;
         let (strikes, started) = match battle {
             Ok(fought) => fought,
             Err(error) => {
@@ -143,9 +171,16 @@ impl Entry {
         let entries = field.entries()?;
         let open = store.open_transactions().await?;
         let evidence = Evidence::gather(&store, started, entries).await?;
-        outcome.seconds = begun.elapsed().as_secs_f64();
         outcome.workers = field.fleet.started();
-        outcome.violations = evidence.violations(ground);
+        outcome.violations = tokio::task::block_in_place(|| evidence.violations(ground));
+        outcome.seconds = begun.elapsed().as_secs_f64();
+        let Phases {
+            start,
+            fire,
+            settle,
+            ..
+        } = outcome.phases;
+        outcome.phases.check = outcome.seconds - start - fire - settle;
         for misdeed in std::mem::take(&mut field.fleet.misdeeds) {
             outcome
                 .violations
@@ -174,20 +209,18 @@ impl Entry {
     }
 }
 
-async fn open(kind: Kind, arena: &Arena<'_>, directory: &Path) -> anyhow::Result<Store> {
+async fn open(kind: Kind, arena: &Arena, directory: &Path) -> anyhow::Result<Store> {
     match kind {
-        Kind::Postgres => {
-            let server = arena.server.as_ref().context("there is no server")?;
-            Store::postgres(Arc::clone(server)).await
-        }
-        Kind::Sqlite => Store::sqlite(directory).await,
+        Kind::Postgres => Store::postgres(arena.server().await?).await,
+        Kind::Sqlite => Store::sqlite_in_memory(directory).await,
     }
 }
 
 async fn field(
     fault: &mut dyn Fault,
     store: &Arc<Store>,
-    arena: &Arena<'_>,
+    arena: &Arena,
+    seed: u64,
     directory: &Path,
 ) -> anyhow::Result<Field> {
     let proxy = fault.proxy(store).await?;
@@ -202,18 +235,13 @@ async fn field(
         settings: fault.settings(),
     };
     let logs = directory.join("logs");
-    let fleet = Fleet::new(
-        arena.program.to_owned(),
-        arguments,
-        fault.environment(),
-        logs,
-    );
+    let fleet = Fleet::new(arena.program.clone(), arguments, fault.environment(), logs);
     Ok(Field {
         store: Arc::clone(store),
         fleet,
         proxy,
         ledger,
-        rng: Rng::with_seed(arena.seed),
+        rng: Rng::with_seed(seed),
     })
 }
 
@@ -222,18 +250,25 @@ async fn battle(
     fault: &mut dyn Fault,
     field: &mut Field,
     length: Length,
-    arena: &Arena<'_>,
+    patience: Duration,
+    seed: u64,
+    phases: &mut Phases,
 ) -> anyhow::Result<(Vec<Strike>, Vec<Started>)> {
+    let mut watch = Stopwatch::start();
     for _ in 0..fault.workers() {
         field.fleet.start()?;
     }
     let (stop, stopped) = watch::channel(false);
-    let load = tokio::spawn(load::run(Arc::clone(&field.store), arena.seed, stopped));
-    settle(field, arena.patience, |counts| counts.ended >= WARM).await?;
+    let load = tokio::spawn(load::run(Arc::clone(&field.store), seed, stopped));
+    settle(field, patience, |counts| counts.ended >= WARM).await?;
+    phases.start = watch.lap();
     let mut strikes = Vec::new();
     let until = Instant::now() + length.time;
-    while (strikes.len() as u64) < length.cycles && Instant::now() < until {
-        strikes.push(fault.strike(field).await?);
+    let mut met = 0;
+    while strikes.is_empty() || (met < length.cycles && Instant::now() < until) {
+        let mut struck = fault.strike(field).await?;
+        met += struck.iter().filter(|strike| !strike.missed()).count() as u64;
+        strikes.append(&mut struck);
         field.fleet.look_after()?;
         ensure!(
             !load.is_finished(),
@@ -242,14 +277,30 @@ async fn battle(
         );
     }
     fault.heal(field).await?;
+    phases.fire = watch.lap();
     stop.send_replace(true);
-    let started = timeout(arena.patience, load)
+    let started = timeout(patience, load)
         .await
         .context("the load does not end")???;
     let is_over = |counts: &Counts| counts.open == 0 || counts.is_stuck;
-    settle(field, arena.patience, is_over).await?;
+    settle(field, patience, is_over).await?;
     field.fleet.stop_all().await?;
+    phases.settle = watch.lap();
     Ok((strikes, started))
+}
+
+/// Tells how long each phase took.
+struct Stopwatch(Instant);
+
+impl Stopwatch {
+    fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    fn lap(&mut self) -> f64 {
+        let now = Instant::now();
+        (now - std::mem::replace(&mut self.0, now)).as_secs_f64()
+    }
 }
 
 /// How many runs there are.
@@ -299,14 +350,14 @@ async fn count(store: &Store) -> anyhow::Result<Counts> {
 
 impl Outcome {
     /// A campaign that did not come to its end.
-    fn aborted(entry: &Entry, seed: u64, error: &anyhow::Error) -> Self {
+    pub(crate) fn aborted(entry: &Entry, seed: u64, error: &anyhow::Error) -> Self {
         Self {
             violations: vec![Violation::new("the referee", format!("{error:#}"))],
             ..Self::of(entry, seed)
         }
     }
 
-    fn of(entry: &Entry, seed: u64) -> Self {
+    pub(crate) fn of(entry: &Entry, seed: u64) -> Self {
         Self {
             fault: entry.name.into(),
             database: entry.kind.to_string(),
@@ -325,17 +376,23 @@ impl Outcome {
         self.transactions = evidence.effects.len();
         let met = |strike: &&Strike| match strike.proof {
             Proof::Seen => true,
-            Proof::Enlisted(pid) => entries.node_of(pid).is_some(),
-            Proof::Ended(node) => evidence.node_ends.contains_key(&node),
+            // Not one that had ended before, and was about to enlist anew.
+            Proof::Ended(node) => {
+                (evidence.node_ends.get(&node)).is_some_and(|end| *end >= strike.at)
+            }
             Proof::Drops | Proof::Missed => false,
         };
         self.cycles = strikes.len() as u64;
         self.struck = strikes.iter().filter(met).count() as u64;
+        self.fulfilled = self.struck;
         if strikes.iter().any(|strike| strike.proof == Proof::Drops) {
+            // One cycle is a while in which the workers strike by themselves.
+            self.fulfilled = self.cycles;
             self.cycles = entries.drops;
             self.struck = entries.drops;
         }
         self.recover(strikes.iter().filter(met), evidence);
+        self.expect_held(strikes.iter().filter(met));
         if self.struck == 0 || self.struck * 2 < self.cycles {
             let detail = format!("{} of {} faults struck", self.struck, self.cycles);
             self.violations
@@ -349,9 +406,25 @@ impl Outcome {
         }
     }
 
+    /// A victim that holds nothing leaves nothing to be recovered; some hold nothing, for they have only just come.
+    fn expect_held<'a>(&mut self, strikes: impl Iterator<Item = &'a Strike>) {
+        let looked_at: Vec<_> = strikes
+            .filter_map(|strike| match &strike.held {
+                Held::Runs(runs) => Some(!runs.is_empty()),
+                Held::Any | Held::Unknown => None,
+            })
+            .collect();
+        let holders = looked_at.iter().filter(|holds| **holds).count();
+        if looked_at.len() >= ENOUGH_VICTIMS && holders * 4 < looked_at.len() {
+            let detail = format!("{holders} of {} victims held a run", looked_at.len());
+            self.violations
+                .push(Violation::new("something happened", detail));
+        }
+    }
+
     fn recover<'a>(&mut self, strikes: impl Iterator<Item = &'a Strike>, evidence: &Evidence) {
         self.samples = strikes
-            .filter_map(|strike| evidence.recovery(strike.at, strike.held.as_deref()))
+            .filter_map(|strike| evidence.recovery(strike.at, &strike.held))
             .collect();
         self.summarize();
     }
@@ -374,7 +447,13 @@ impl Outcome {
 
     /// Adds another round.
     pub(crate) fn absorb(&mut self, mut round: Self) {
+        let was_broken = !self.violations.is_empty();
         self.skipped = round.skipped;
+        self.fulfilled += round.fulfilled;
+        self.phases.start += round.phases.start;
+        self.phases.fire += round.phases.fire;
+        self.phases.settle += round.phases.settle;
+        self.phases.check += round.phases.check;
         self.cycles += round.cycles;
         self.struck += round.struck;
         self.runs += round.runs;
@@ -386,9 +465,38 @@ impl Outcome {
         self.violations.append(&mut round.violations);
         self.samples.append(&mut round.samples);
         self.rounds += 1;
-        // Of the round that broke a promise.
-        self.seed = round.seed;
-        self.kept = round.kept;
+        // Of the first round that broke a promise.
+        if !was_broken && !self.violations.is_empty() {
+            self.seed = round.seed;
+            self.kept = round.kept;
+        }
         self.summarize();
+    }
+
+    pub(crate) fn tell_progress(&self, goal: u64) {
+        let Self {
+            fault, database, ..
+        } = self;
+        if let Some(reason) = &self.skipped {
+            eprintln!("{fault} on {database}: skipped: {reason}");
+            return;
+        }
+        let Phases {
+            start,
+            fire,
+            settle,
+            check,
+        } = self.phases;
+        eprintln!(
+            "{fault} on {database}: {} of {goal}, {} runs, {} violations, {:.0} s: \
+             start {start:.0}, under fire {fire:.0}, settle {settle:.0}, check {check:.0}",
+            self.fulfilled,
+            self.runs,
+            self.violations.len(),
+            self.seconds,
+        );
+        if let Some(first) = self.violations.first() {
+            eprintln!("  {}: {}", first.rule, first.detail);
+        }
     }
 }

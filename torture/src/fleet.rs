@@ -17,7 +17,9 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::{ledger::Entries, victim};
+use sync_workflow::id::NodeId;
+
+use crate::{ledger::Roll, victim};
 
 /// How long a worker may take to stop when it is asked to.
 const STOPS_WITHIN: Duration = Duration::from_secs(60);
@@ -32,6 +34,7 @@ pub(crate) struct Fleet {
     environment: Environment,
     logs: PathBuf,
     workers: Vec<Worker>,
+    enlisted: Roll,
     started: u32,
     /// What workers did that nobody asked for.
     pub(crate) misdeeds: Vec<String>,
@@ -52,6 +55,7 @@ impl Fleet {
         logs: PathBuf,
     ) -> Self {
         Self {
+            enlisted: Roll::of(&arguments.ledger),
             program,
             arguments,
             environment,
@@ -62,17 +66,19 @@ impl Fleet {
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.workers.len()
+    /// The processes, in the order in which they were started.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        self.workers.iter().map(|worker| worker.pid).collect()
+    }
+
+    /// The node that a process is, or was last.
+    pub(crate) fn node_of(&mut self, pid: u32) -> anyhow::Result<Option<NodeId>> {
+        self.enlisted.node_of(pid)
     }
 
     /// How many processes were started in all.
     pub(crate) const fn started(&self) -> u32 {
         self.started
-    }
-
-    pub(crate) fn pid(&self, index: usize) -> u32 {
-        self.workers[index].pid
     }
 
     /// Starts one more worker.
@@ -131,21 +137,34 @@ impl Fleet {
         Ok(())
     }
 
-    /// Kills a worker as a machine does that loses its power.
-    pub(crate) async fn kill(&mut self, index: usize) -> anyhow::Result<()> {
-        let mut worker = self.workers.swap_remove(index);
-        worker.process.start_kill().context("kill a worker")?;
-        let status = worker.process.wait().await?;
-        ensure!(
-            status.code().is_none(),
-            "the worker ended before it was killed: {status}"
-        );
+    /// Kills workers as a machine does that loses its power: all of them at the same time.
+    pub(crate) async fn kill(&mut self, pids: &[u32]) -> anyhow::Result<()> {
+        let mut victims = Vec::new();
+        for pid in pids {
+            let mut worker = self.take(*pid)?;
+            worker.process.start_kill().context("kill a worker")?;
+            victims.push(worker);
+        }
+        for mut victim in victims {
+            let status = victim.process.wait().await?;
+            ensure!(
+                status.code().is_none(),
+                "the worker ended before it was killed: {status}"
+            );
+        }
         Ok(())
     }
 
+    fn take(&mut self, pid: u32) -> anyhow::Result<Worker> {
+        let place = self.workers.iter().position(|worker| worker.pid == pid);
+        Ok(self
+            .workers
+            .remove(place.context("there is no such worker")?))
+    }
+
     /// Stops the time of a worker.
-    pub(crate) fn pause(&self, index: usize) -> anyhow::Result<()> {
-        signal(self.pid(index), Signal::SIGSTOP)
+    pub(crate) fn pause(&self, pid: u32) -> anyhow::Result<()> {
+        signal(pid, Signal::SIGSTOP)
     }
 
     /// Lets it go on.
@@ -154,8 +173,8 @@ impl Fleet {
     }
 
     /// Asks a worker to stop, and waits until it has.
-    pub(crate) async fn stop(&mut self, index: usize) -> anyhow::Result<ExitStatus> {
-        let mut worker = self.workers.swap_remove(index);
+    pub(crate) async fn stop(&mut self, pid: u32) -> anyhow::Result<ExitStatus> {
+        let mut worker = self.take(pid)?;
         self.wait_until_it_listens(&mut worker).await?;
         signal(worker.pid, Signal::SIGTERM)?;
         let Ok(status) = timeout(STOPS_WITHIN, worker.process.wait()).await else {
@@ -175,11 +194,9 @@ impl Fleet {
     }
 
     /// A process that has only just begun knows nothing of signals. One that enlisted does.
-    async fn wait_until_it_listens(&self, worker: &mut Worker) -> anyhow::Result<()> {
+    async fn wait_until_it_listens(&mut self, worker: &mut Worker) -> anyhow::Result<()> {
         let until = Instant::now() + STOPS_WITHIN;
-        while Entries::read(&self.arguments.ledger)?
-            .node_of(worker.pid)
-            .is_none()
+        while self.node_of(worker.pid)?.is_none()
             && worker.process.try_wait()?.is_none()
             && Instant::now() < until
         {
@@ -191,8 +208,8 @@ impl Fleet {
     /// Asks every worker to stop.
     pub(crate) async fn stop_all(&mut self) -> anyhow::Result<()> {
         self.look_after()?;
-        while !self.workers.is_empty() {
-            self.stop(0).await?;
+        for pid in self.pids() {
+            self.stop(pid).await?;
         }
         Ok(())
     }

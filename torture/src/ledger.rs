@@ -13,8 +13,8 @@
 use std::{
     collections::HashMap,
     fs::{File, OpenOptions},
-    io::Write as _,
-    path::Path,
+    io::{Read as _, Seek as _, SeekFrom, Write as _},
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -93,21 +93,12 @@ pub(crate) struct Begun {
 /// What the ledger says.
 #[derive(Debug, Default)]
 pub(crate) struct Entries {
-    /// When each process enlisted, and as whom.
-    pub(crate) nodes: Vec<Enlisted>,
     /// The tries of each activity.
     pub(crate) begun: HashMap<String, Vec<Begun>>,
     /// How many of the tries of each activity had their effect.
     pub(crate) effects: HashMap<String, u32>,
     /// How many calls of the journal were dropped in the middle.
     pub(crate) drops: u64,
-}
-
-/// A process became a node.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Enlisted {
-    pub(crate) pid: u32,
-    pub(crate) node: NodeId,
 }
 
 impl Entries {
@@ -127,24 +118,17 @@ impl Entries {
         Ok(entries)
     }
 
-    /// The node that a process is, or was last.
-    pub(crate) fn node_of(&self, pid: u32) -> Option<NodeId> {
-        let last = self.nodes.iter().rev().find(|entry| entry.pid == pid);
-        last.map(|entry| entry.node)
-    }
-
     fn take(&mut self, line: &str) -> anyhow::Result<()> {
         let mut words = line.split(' ');
         let mut word = || words.next().context("it is too short");
-        let (what, at, pid) = (word()?, word()?.parse()?, word()?.parse()?);
-        let node = word()?;
+        let (what, at, _pid, node) = (word()?, word()?.parse()?, word()?, word()?);
         if what == "drop" {
             self.drops += 1;
             return Ok(());
         }
         let node = NodeId::from_uuid(Uuid::parse_str(node)?);
         match what {
-            "node" => self.nodes.push(Enlisted { pid, node }),
+            "node" => {}
             "began" => {
                 let (key, attempt) = (word()?.to_owned(), word()?.parse()?);
                 let begun = Begun { at, node, attempt };
@@ -153,6 +137,55 @@ impl Entries {
             "effect" => *self.effects.entry(word()?.to_owned()).or_default() += 1,
             _ => bail!("it is none of the kinds"),
         }
+        Ok(())
+    }
+}
+
+/// Who has enlisted so far. It reads on where it was: a ledger grows long under fire.
+pub(crate) struct Roll {
+    path: PathBuf,
+    /// How far it has been read, to the end of a line.
+    read: u64,
+    nodes: HashMap<u32, NodeId>,
+}
+
+impl Roll {
+    pub(crate) fn of(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            read: 0,
+            nodes: HashMap::new(),
+        }
+    }
+
+    /// The node that a process is, or was last.
+    pub(crate) fn node_of(&mut self, pid: u32) -> anyhow::Result<Option<NodeId>> {
+        self.read_on().context("the ledger cannot be read")?;
+        Ok(self.nodes.get(&pid).copied())
+    }
+
+    fn read_on(&mut self) -> anyhow::Result<()> {
+        let mut file = match File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        file.seek(SeekFrom::Start(self.read))?;
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        for line in text[..whole]
+            .lines()
+            .filter(|line| line.starts_with("node "))
+        {
+            let words: Vec<_> = line.split(' ').collect();
+            let [_, _, pid, node] = words[..] else {
+                bail!("line of the ledger: {line:?}");
+            };
+            let node = NodeId::from_uuid(Uuid::parse_str(node)?);
+            self.nodes.insert(pid.parse()?, node);
+        }
+        self.read += whole as u64;
         Ok(())
     }
 }
@@ -166,17 +199,31 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ledger");
         let ledger = Ledger::open(&path).unwrap();
-        let node = Uuid::new_v4();
-        ledger.enlisted(&node.to_string());
+        ledger.enlisted(&Uuid::new_v4().to_string());
         ledger.began("run/1", 1);
         ledger.began("run/1", 2);
         ledger.had_effect("run/1", 2);
         let entries = Entries::read(&path).unwrap();
-        let node = NodeId::from_uuid(node);
-        assert_eq!(entries.node_of(std::process::id()), Some(node));
         let attempts: Vec<_> = entries.begun["run/1"].iter().map(|b| b.attempt).collect();
         assert_eq!(attempts, [1, 2]);
         assert_eq!(entries.effects["run/1"], 1);
+    }
+
+    #[test]
+    fn the_roll_tells_who_a_process_is_now() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ledger");
+        let mut roll = Roll::of(&path);
+        let pid = std::process::id();
+        assert_eq!(roll.node_of(pid).unwrap(), None);
+        let ledger = Ledger::open(&path).unwrap();
+        for _ in 0..2 {
+            let node = Uuid::new_v4();
+            ledger.enlisted(&node.to_string());
+            ledger.began("run/1", 1);
+            let node = NodeId::from_uuid(node);
+            assert_eq!(roll.node_of(pid).unwrap(), Some(node));
+        }
     }
 
     #[test]

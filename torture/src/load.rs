@@ -17,7 +17,10 @@ use crate::{
 };
 
 /// How many top-level runs are open at once.
-const OPEN: usize = 40;
+const OPEN: usize = 80;
+/// How many top-level runs begin in a second at most. Faster ones would only keep the processors from other
+/// campaigns, and the checker busy: what counts is that victims hold runs.
+const PACE: f64 = 25.0;
 /// How often it looks whether there is room for more.
 const LOOK_EVERY: Duration = Duration::from_millis(60);
 /// How long one call is repeated before the referee gives up.
@@ -53,8 +56,11 @@ pub(crate) async fn run(
     let mut rng = Rng::with_seed(seed);
     let mut started = Vec::new();
     let mut senders: JoinSet<anyhow::Result<()>> = JoinSet::new();
+    let begun = Instant::now();
     while !*stop.borrow() {
-        for _ in open_runs(store.client()).await?..OPEN {
+        let due = OPEN + (begun.elapsed().as_secs_f64() * PACE) as usize;
+        let most = due.saturating_sub(started.len());
+        for _ in (open_runs(store.client()).await?..OPEN).take(most) {
             let run = begin(store.client(), started.len(), &mut rng, &mut senders).await?;
             started.push(run);
             if *stop.borrow() {

@@ -20,12 +20,14 @@
 //! | `fleet`, `load` | the workers, and what they are given to do |
 //! | `fault` | one module for each kind of fault |
 //! | `check` | the promise, rule by rule |
-//! | `campaign`, `report` | one fault from beginning to end, and what is told of all |
+//! | `campaign` | one fault from beginning to end |
+//! | `lanes`, `report` | campaigns side by side, and what is told of all |
 
 mod campaign;
 mod check;
 mod fault;
 mod fleet;
+mod lanes;
 mod ledger;
 mod load;
 mod program;
@@ -36,23 +38,12 @@ mod tapped;
 mod victim;
 mod workflow;
 
-use std::{
-    io::Write as _,
-    path::PathBuf,
-    process::ExitCode,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{io::Write as _, path::PathBuf, process::ExitCode, time::Duration};
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use clap::{Args, Parser, Subcommand};
-use throwaway_postgres::Cluster;
 
-use crate::{
-    campaign::{Arena, Length, Outcome},
-    fault::Entry,
-    store::Kind,
-};
+use crate::{campaign::Outcome, fault::Entry, lanes::Course};
 
 /// Breaks things under running workflows, and checks that nothing was lost.
 #[derive(Parser)]
@@ -64,15 +55,15 @@ struct Command {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Every fault a few times, in about three minutes.
+    /// Every fault a few times, in about a minute.
     Short(Choice),
     /// Every fault as often as a claim needs, or as there is time for.
     Long {
         #[command(flatten)]
         choice: Choice,
-        /// How long all faults take together, without the checks at their ends.
-        #[arg(long, default_value_t = 240.0)]
-        minutes: f64,
+        /// How long all faults take together, but for the checks at their ends; as long as it takes, if not given.
+        #[arg(long)]
+        minutes: Option<f64>,
         /// How often each fault strikes, if not as often as it says by itself.
         #[arg(long)]
         cycles: Option<u64>,
@@ -102,12 +93,16 @@ struct Choice {
     /// How many seconds runs may take to end when nothing is broken any more.
     #[arg(long, default_value_t = 240)]
     patience: u64,
+    /// How many campaigns run side by side; one more than there are processors, if not given.
+    #[arg(long)]
+    at_once: Option<usize>,
     /// Where evidence is kept; a new directory, if none is given.
     #[arg(long)]
     evidence: Option<PathBuf>,
 }
 
-#[tokio::main]
+// The referee also waits for servers to start and databases to be dropped, while proxies go on.
+#[tokio::main(worker_threads = 8)]
 async fn main() -> ExitCode {
     let done = match Command::parse().action {
         Action::Short(choice) => torture(choice, None).await,
@@ -137,8 +132,11 @@ fn list() -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// Runs the campaigns one after the other. `false` if a promise was broken.
-async fn torture(choice: Choice, long: Option<(f64, Option<u64>)>) -> anyhow::Result<bool> {
+/// How long all may take, and how often each fault strikes.
+type Long = (Option<f64>, Option<u64>);
+
+/// Runs the campaigns. `false` if a promise was broken.
+async fn torture(choice: Choice, long: Option<Long>) -> anyhow::Result<bool> {
     let entries = choice.entries(long.is_some())?;
     let directory = match &choice.evidence {
         Some(directory) => directory.clone(),
@@ -147,73 +145,25 @@ async fn torture(choice: Choice, long: Option<(f64, Option<u64>)>) -> anyhow::Re
             .tempdir()?
             .keep(),
     };
-    let needs_server = entries.iter().any(|entry| entry.kind == Kind::Postgres);
-    let arena = Arena {
-        program: &std::env::current_exe()?,
-        directory: &directory,
-        seed: choice.seed.unwrap_or_else(|| fastrand::u64(..1 << 48)),
+    let seed = choice.seed.unwrap_or_else(|| fastrand::u64(..1 << 48));
+    let minutes = long.and_then(|(minutes, _)| minutes);
+    let course = Course {
+        program: std::env::current_exe()?,
+        directory: directory.clone(),
+        seed,
         patience: Duration::from_secs(choice.patience),
-        server: needs_server.then(start_server).transpose()?,
+        at_once: choice.at_once().min(entries.len()),
+        time: minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0)),
     };
-    let mut outcomes = Vec::new();
-    let begun = Instant::now();
-    for (index, entry) in entries.iter().enumerate() {
-        let length = length(entry, entries.len() - index, begun.elapsed(), long);
-        let outcome = entry.campaigns(&arena, length).await;
-        tell_progress(&outcome);
-        outcomes.push(outcome);
-    }
+    let goal = |entry: &'static Entry| match long {
+        None => (entry, entry.short),
+        Some((_, cycles)) => (entry, cycles.unwrap_or(entry.long)),
+    };
+    let outcomes = course.run(entries.into_iter().map(goal).collect()).await;
     // Evidence stays, an empty directory does not.
     let _has_evidence = std::fs::remove_dir(&directory);
-    choice.tell(&outcomes, arena.seed)?;
+    choice.tell(&outcomes, seed)?;
     Ok(outcomes.iter().all(|outcome| outcome.violations.is_empty()))
-}
-
-fn start_server() -> anyhow::Result<Arc<Cluster>> {
-    // No fault here takes the machine down with its disk cache, so nothing waits for the disk.
-    let server = Cluster::builder().fsync(false).start();
-    Ok(Arc::new(server.context("a server for the journals")?))
-}
-
-/// What is left of the time is shared evenly by the faults that are left.
-fn length(
-    entry: &Entry,
-    faults_left: usize,
-    elapsed: Duration,
-    long: Option<(f64, Option<u64>)>,
-) -> Length {
-    match long {
-        None => Length {
-            cycles: entry.short,
-            time: Duration::from_secs(60),
-        },
-        Some((minutes, cycles)) => Length {
-            cycles: cycles.unwrap_or(entry.long),
-            time: Duration::from_secs_f64(minutes * 60.0).saturating_sub(elapsed)
-                / u32::try_from(faults_left).unwrap_or(u32::MAX),
-        },
-    }
-}
-
-fn tell_progress(outcome: &Outcome) {
-    let Outcome {
-        fault, database, ..
-    } = outcome;
-    if let Some(reason) = &outcome.skipped {
-        eprintln!("{fault} on {database}: skipped: {reason}");
-        return;
-    }
-    eprintln!(
-        "{fault} on {database}: {} of {} struck, {} runs, {} violations, {:.0} s",
-        outcome.struck,
-        outcome.cycles,
-        outcome.runs,
-        outcome.violations.len(),
-        outcome.seconds,
-    );
-    if let Some(first) = outcome.violations.first() {
-        eprintln!("  {}: {}", first.rule, first.detail);
-    }
 }
 
 impl Choice {
@@ -234,6 +184,11 @@ impl Choice {
             .collect();
         ensure!(!entries.is_empty(), "no fault was chosen");
         Ok(entries)
+    }
+
+    fn at_once(&self) -> usize {
+        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.at_once.unwrap_or_else(|| processors() + 1).max(1)
     }
 
     fn tell(&self, outcomes: &[Outcome], seed: u64) -> anyhow::Result<()> {

@@ -16,6 +16,7 @@ use sync_workflow::{
     id::{NodeId, RunId},
     journal::{postgres::PostgresJournal, sqlite::SqliteJournal},
 };
+use tempfile::TempDir;
 use throwaway_postgres::{Cluster, Database as OwnDatabase};
 use uuid::Uuid;
 
@@ -53,6 +54,8 @@ enum Database {
     Sqlite {
         pool: SqlitePool,
         path: PathBuf,
+        /// What is gone with the store.
+        disk: Option<TempDir>,
     },
 }
 
@@ -110,6 +113,22 @@ impl Store {
         })
     }
 
+    /// A fresh file on a disk in memory, where there is one: a kill loses as little there, and nothing
+    /// waits for the disk. Otherwise it is in this directory.
+    pub(crate) async fn sqlite_in_memory(directory: &Path) -> anyhow::Result<Self> {
+        let in_memory = tempfile::Builder::new()
+            .prefix("torture-")
+            .tempdir_in("/dev/shm");
+        let Ok(in_memory) = in_memory else {
+            return Self::sqlite(directory).await;
+        };
+        let mut store = Self::sqlite(in_memory.path()).await?;
+        if let Database::Sqlite { disk, .. } = &mut store.database {
+            *disk = Some(in_memory);
+        }
+        Ok(store)
+    }
+
     /// A fresh file in a directory.
     pub(crate) async fn sqlite(directory: &Path) -> anyhow::Result<Self> {
         let path = directory.join("journal.db");
@@ -119,7 +138,11 @@ impl Store {
         sqlx::raw_sql(SQLITE_TABLES).execute(&pool).await?;
         Ok(Self {
             url,
-            database: Database::Sqlite { pool, path },
+            database: Database::Sqlite {
+                pool,
+                path,
+                disk: None,
+            },
             client: Client::new(Arc::new(journal)),
         })
     }
@@ -220,11 +243,14 @@ impl Store {
                 copied
             }
             Database::Postgres { server: None, .. } => Ok(()),
-            Database::Sqlite { path, .. } if path.parent() != Some(directory) => {
-                copy(path, directory)
-            }
-            // It is in the directory that is kept.
-            Database::Sqlite { .. } => Ok(()),
+            Database::Sqlite { path, .. } => match path.parent() {
+                // What is beside the file belongs to it.
+                Some(parent) if parent != directory => {
+                    copy(&parent.join("."), &directory.join("kept"))
+                }
+                // It is in the directory that is kept.
+                Some(_) | None => Ok(()),
+            },
         }
     }
 

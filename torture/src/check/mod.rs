@@ -7,11 +7,11 @@ mod records;
 
 use std::collections::HashMap;
 
-use sync_workflow::id::{NodeId, RunId};
+use sync_workflow::id::NodeId;
 
 pub(crate) use history::Histories;
 
-use crate::{ledger::Entries, load::Started, store::Store};
+use crate::{fault::Held, ledger::Entries, load::Started, store::Store};
 
 /// A promise that was broken.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -78,15 +78,15 @@ impl Evidence {
         found
     }
 
-    /// How long after a fault the first record of these runs was committed, in microseconds; of any
-    /// run, if none are named.
-    pub(crate) fn recovery(&self, at: i64, held: Option<&[RunId]>) -> Option<i64> {
+    /// How long after a strike the first record of the runs that it met was committed, in microseconds.
+    pub(crate) fn recovery(&self, at: i64, held: &Held) -> Option<i64> {
         let next = match held {
-            Some(runs) => runs
+            Held::Runs(runs) => runs
                 .iter()
                 .filter_map(|run| self.histories.get(*run)?.next_after(at))
                 .min(),
-            None => self.histories.next_after(at),
+            Held::Any => self.histories.next_after(at),
+            Held::Unknown => None,
         };
         Some(next? - at)
     }

@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use async_trait::async_trait;
 
-use super::{Fault, Field, Skipped, Strike, processes::kill_anyone};
+use super::{Fault, Field, Skipped, Strike, processes::kill_some};
 use crate::{check::Ground, fleet::Environment};
 
 /// Kills workers, each of which believes another time.
@@ -52,8 +52,8 @@ impl Fault for Skewed {
         }
     }
 
-    async fn strike(&mut self, field: &mut Field) -> anyhow::Result<Strike> {
+    async fn strike(&mut self, field: &mut Field) -> anyhow::Result<Vec<Strike>> {
         field.wait_up_to(Duration::from_millis(300)).await;
-        kill_anyone(field).await
+        kill_some(field, 1).await
     }
 }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::{Fault, Field, Proof, Strike, now};
 use crate::victim::Settings;
 
-/// Ends random sessions of workers.
+/// Ends random sessions of workers, some of them at the same time.
 pub(super) struct Terminate {
     pool: u32,
 }
@@ -18,10 +18,13 @@ impl Terminate {
     }
 }
 
+/// The most sessions that end at the same time.
+const AT_ONCE: u32 = 3;
+
 const TERMINATE: &str = "
 select pg_terminate_backend(pid) from (
     select pid from pg_stat_activity
-    where datname = current_database() and application_name = 'sync-workflow' order by random() limit 1
+    where datname = current_database() and application_name = 'sync-workflow' order by random() limit $1
 ) session";
 
 #[async_trait]
@@ -35,19 +38,23 @@ impl Fault for Terminate {
         }
     }
 
-    async fn strike(&mut self, field: &mut Field) -> anyhow::Result<Strike> {
+    async fn strike(&mut self, field: &mut Field) -> anyhow::Result<Vec<Strike>> {
         field.wait_up_to(Duration::from_millis(40)).await;
+        let most = i64::from(field.rng.u32(1..=AT_ONCE));
         let at = now();
         let pool = field.store.pool()?;
-        let ended: Option<bool> = sqlx::query_scalar(TERMINATE).fetch_optional(pool).await?;
-        Ok(Strike {
-            at,
-            proof: if ended == Some(true) {
-                Proof::Seen
-            } else {
-                Proof::Missed
-            },
-            held: None,
-        })
+        let ended: Vec<bool> = sqlx::query_scalar(TERMINATE)
+            .bind(most)
+            .fetch_all(pool)
+            .await?;
+        let proof = |was_ended| match was_ended {
+            true => Proof::Seen,
+            false => Proof::Missed,
+        };
+        if ended.is_empty() {
+            return Ok(vec![Strike::at_all(at, Proof::Missed)]);
+        }
+        let ended = ended.into_iter().map(proof);
+        Ok(ended.map(|proof| Strike::at_all(at, proof)).collect())
     }
 }

@@ -82,7 +82,7 @@ impl Fault for DiskFull {
         Store::postgres(server).await.map(Some)
     }
 
-    async fn strike(&mut self, field: &mut Field) -> anyhow::Result<Strike> {
+    async fn strike(&mut self, field: &mut Field) -> anyhow::Result<Vec<Strike>> {
         field.wait_up_to(Duration::from_millis(1_000)).await;
         let disk = self.disk.as_ref().context("there is no disk")?;
         let filler = disk.fill()?;
@@ -91,11 +91,7 @@ impl Fault for DiskFull {
         std::fs::remove_file(filler)?;
         let at = now();
         self.revive().await?;
-        Ok(Strike {
-            at,
-            proof: Proof::Seen,
-            held: None,
-        })
+        Ok(vec![Strike::at_all(at, Proof::Seen)])
     }
 }
 

@@ -21,13 +21,9 @@ impl Fault for Drops {
         }
     }
 
-    async fn strike(&mut self, field: &mut Field) -> anyhow::Result<Strike> {
+    async fn strike(&mut self, field: &mut Field) -> anyhow::Result<Vec<Strike>> {
         // The workers strike by themselves, and tell the ledger.
         field.wait_up_to(Duration::from_millis(600)).await;
-        Ok(Strike {
-            at: now(),
-            proof: Proof::Drops,
-            held: None,
-        })
+        Ok(vec![Strike::at_all(now(), Proof::Drops)])
     }
 }

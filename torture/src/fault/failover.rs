@@ -82,7 +82,7 @@ impl Fault for Failover {
         Ok(self.proxy.take())
     }
 
-    async fn strike(&mut self, field: &mut Field) -> anyhow::Result<Strike> {
+    async fn strike(&mut self, field: &mut Field) -> anyhow::Result<Vec<Strike>> {
         field.wait_up_to(Duration::from_millis(2_000)).await;
         let primary = self.primary.take().context("there is no primary")?;
         let standby = self.standby.take().context("there is no standby")?;
@@ -93,11 +93,7 @@ impl Fault for Failover {
         tokio::task::spawn_blocking(move || promote(&url)).await??;
         self.primary = Some(Primary::Promoted(standby));
         self.follow().await?;
-        Ok(Strike {
-            at,
-            proof: Proof::Seen,
-            held: None,
-        })
+        Ok(vec![Strike::at_all(at, Proof::Seen)])
     }
 }
 

@@ -62,8 +62,8 @@ pub(crate) trait Fault: Send {
         }
     }
 
-    /// One cycle: waits for its moment, and strikes.
-    async fn strike(&mut self, field: &mut Field) -> anyhow::Result<Strike>;
+    /// Waits for its moment, and strikes: one victim, or several at the same time.
+    async fn strike(&mut self, field: &mut Field) -> anyhow::Result<Vec<Strike>>;
 
     /// Leaves everything whole again, when the last cycle is over.
     async fn heal(&mut self, _field: &mut Field) -> anyhow::Result<()> {
@@ -87,8 +87,34 @@ pub(crate) struct Strike {
     pub(crate) at: i64,
     /// How one sees that it met somebody.
     pub(crate) proof: Proof,
-    /// The runs whose next record shows the recovery; any run, if there is nothing here.
-    pub(crate) held: Option<Vec<RunId>>,
+    pub(crate) held: Held,
+}
+
+/// The runs whose next record shows the recovery from a strike.
+#[derive(Debug)]
+pub(crate) enum Held {
+    /// Any run: the fault meets all.
+    Any,
+    /// Those of the victim.
+    Runs(Vec<RunId>),
+    /// Nobody looked.
+    Unknown,
+}
+
+impl Strike {
+    /// Whether it is known at once that it met nobody.
+    pub(crate) fn missed(&self) -> bool {
+        self.proof == Proof::Missed
+    }
+
+    /// A strike that meets all.
+    const fn at_all(at: i64, proof: Proof) -> Self {
+        Self {
+            at,
+            proof,
+            held: Held::Any,
+        }
+    }
 }
 
 /// How one sees that a fault met somebody.
@@ -96,8 +122,6 @@ pub(crate) struct Strike {
 pub(crate) enum Proof {
     /// It was seen to.
     Seen,
-    /// If this process had enlisted as a node.
-    Enlisted(u32),
     /// If this node was declared dead.
     Ended(NodeId),
     /// By what the ledger says at the end: so many calls were dropped.
@@ -214,20 +238,21 @@ impl Field {
     }
 
     /// Some worker.
-    pub(crate) fn anyone(&mut self) -> usize {
-        self.rng.usize(..self.fleet.len())
+    pub(crate) fn anyone(&mut self) -> u32 {
+        let pids = self.fleet.pids();
+        pids[self.rng.usize(..pids.len())]
     }
 
-    /// The node that a process is, and what it holds now.
-    pub(crate) async fn holds(&self, pid: u32) -> anyhow::Result<Option<(NodeId, Vec<RunId>)>> {
-        let Some(node) = self.entries()?.node_of(pid) else {
-            return Ok(None);
-        };
-        Ok(Some((node, self.store.held_by(node).await?)))
+    /// Some different workers, at most this many.
+    pub(crate) fn some(&mut self, most: usize) -> Vec<u32> {
+        let mut pids = self.fleet.pids();
+        self.rng.shuffle(&mut pids);
+        pids.truncate(self.rng.usize(1..=most));
+        pids
     }
 
     pub(crate) fn entries(&self) -> anyhow::Result<Entries> {
-        Entries::read(Path::new(&self.ledger))
+        Entries::read(&self.ledger)
     }
 
     pub(crate) fn proxy(&self) -> anyhow::Result<&Proxy> {

@@ -4,47 +4,63 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Fault, Field, Proof, Strike, now};
+use super::{Fault, Field, Held, Proof, Strike, now};
 use crate::{check::Ground, victim::Settings};
 
-/// Kills a worker at a random moment and starts another one.
+/// Kills workers at a random moment and starts others.
 pub(super) struct Kill;
 
 /// How long to wait between two kills at most.
 const BETWEEN_KILLS: Duration = Duration::from_millis(300);
 /// One in so many kills has its recovery measured: looking takes longer than killing.
 const MEASURED: u8 = 4;
+/// So many workers make room for several victims at the same time, and for others who go on.
+const WORKERS: usize = 6;
+/// The most victims at the same time.
+const AT_ONCE: usize = 3;
 
 #[async_trait]
 impl Fault for Kill {
-    async fn strike(&mut self, field: &mut Field) -> anyhow::Result<Strike> {
+    fn workers(&self) -> usize {
+        WORKERS
+    }
+
+    async fn strike(&mut self, field: &mut Field) -> anyhow::Result<Vec<Strike>> {
         field.wait_up_to(BETWEEN_KILLS).await;
-        kill_anyone(field).await
+        kill_some(field, AT_ONCE).await
     }
 }
 
-/// Kills some worker and starts another one.
-pub(super) async fn kill_anyone(field: &mut Field) -> anyhow::Result<Strike> {
-    let index = field.anyone();
-    let pid = field.fleet.pid(index);
-    let is_measured = field.rng.u8(..MEASURED) == 0;
-    field.fleet.kill(index).await?;
+/// Kills some workers at the same time, and starts others.
+pub(super) async fn kill_some(field: &mut Field, most: usize) -> anyhow::Result<Vec<Strike>> {
+    let victims = field.some(most);
     let at = now();
-    let held = match is_measured {
-        true => field.holds(pid).await?.map(|(_, held)| held),
-        false => None,
-    };
-    field.fleet.start()?;
-    Ok(Strike {
-        at,
-        proof: Proof::Enlisted(pid),
-        // Nothing was looked at, so nothing is measured.
-        held: Some(held.unwrap_or_default()),
-    })
+    field.fleet.kill(&victims).await?;
+    let mut strikes = Vec::new();
+    for pid in victims {
+        let is_measured = field.rng.u8(..MEASURED) == 0;
+        let node = field.fleet.node_of(pid)?;
+        strikes.push(Strike {
+            at,
+            // One that had only just begun is not missed by anybody.
+            proof: node.map_or(Proof::Missed, |_| Proof::Seen),
+            held: match node.filter(|_| is_measured) {
+                Some(node) => Held::Runs(field.store.held_by(node).await?),
+                None => Held::Unknown,
+            },
+        });
+    }
+    for _ in &strikes {
+        field.fleet.start()?;
+    }
+    Ok(strikes)
 }
 
-/// Stops the time of a worker until others have taken its runs, and lets it go on as a zombie.
+/// Stops the time of workers until others have taken their runs, and lets them go on as zombies.
 pub(super) struct Pause;
+
+/// The most zombies at the same time.
+const ZOMBIES: usize = 4;
 
 #[async_trait]
 impl Fault for Pause {
@@ -55,30 +71,38 @@ impl Fault for Pause {
         }
     }
 
-    async fn strike(&mut self, field: &mut Field) -> anyhow::Result<Strike> {
+    fn workers(&self) -> usize {
+        2 * ZOMBIES
+    }
+
+    async fn strike(&mut self, field: &mut Field) -> anyhow::Result<Vec<Strike>> {
         field.wait_up_to(Duration::from_millis(300)).await;
-        let index = field.anyone();
-        let pid = field.fleet.pid(index);
         let lease = Duration::from_millis(self.settings().lease);
-        field.fleet.pause(index)?;
-        let at = now();
-        let holds = field.holds(pid).await?;
-        // Some wake just as they are declared dead, some long after.
+        let victims = field.some(ZOMBIES);
+        let mut strikes = Vec::new();
+        for pid in &victims {
+            field.fleet.pause(*pid)?;
+            let at = now();
+            strikes.push(match field.fleet.node_of(*pid)? {
+                Some(node) => Strike {
+                    at,
+                    proof: Proof::Ended(node),
+                    held: Held::Runs(field.store.held_by(node).await?),
+                },
+                None => Strike {
+                    at,
+                    proof: Proof::Missed,
+                    held: Held::Unknown,
+                },
+            });
+        }
         tokio::time::sleep(lease.mul_f64(0.9)).await;
-        field.wait_up_to(lease).await;
-        field.fleet.resume(pid)?;
-        Ok(match holds {
-            Some((node, held)) => Strike {
-                at,
-                proof: Proof::Ended(node),
-                held: Some(held),
-            },
-            None => Strike {
-                at,
-                proof: Proof::Missed,
-                held: Some(Vec::new()),
-            },
-        })
+        for pid in victims {
+            // Some wake just as they are declared dead, some long after.
+            field.wait_up_to(lease.mul_f64(0.6)).await;
+            field.fleet.resume(pid)?;
+        }
+        Ok(strikes)
     }
 }
 
@@ -102,18 +126,24 @@ impl Fault for Rolling {
         }
     }
 
-    async fn strike(&mut self, field: &mut Field) -> anyhow::Result<Strike> {
+    async fn strike(&mut self, field: &mut Field) -> anyhow::Result<Vec<Strike>> {
         field.wait_up_to(Duration::from_millis(600)).await;
         field.fleet.start()?;
-        let index = field.rng.usize(..field.fleet.len() - 1);
-        let pid = field.fleet.pid(index);
-        let holds = field.holds(pid).await?;
+        let mut pids = field.fleet.pids();
+        // Not the new one.
+        pids.pop();
+        let pid = pids[field.rng.usize(..pids.len())];
+        let held = match field.fleet.node_of(pid)? {
+            Some(node) => Held::Runs(field.store.held_by(node).await?),
+            None => Held::Unknown,
+        };
         let at = now();
-        field.fleet.stop(index).await?;
-        Ok(Strike {
+        // It is stopped as soon as it listens.
+        field.fleet.stop(pid).await?;
+        Ok(vec![Strike {
             at,
-            proof: Proof::Enlisted(pid),
-            held: Some(holds.map(|(_, held)| held).unwrap_or_default()),
-        })
+            proof: Proof::Seen,
+            held,
+        }])
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::timeout;
 
-use super::{Fault, Field, Proof, Strike, now, processes::kill_anyone};
+use super::{Fault, Field, Proof, Strike, now, processes::kill_some};
 use crate::{
     proxy::{Blow, Proxy},
     store::Store,
@@ -20,7 +20,7 @@ async fn start_proxy(store: &Store, delay: Duration) -> anyhow::Result<Option<Pr
 }
 
 /// Lets a blow fall on some commit.
-async fn strike_commit(field: &mut Field, blow: Blow) -> anyhow::Result<Strike> {
+async fn strike_commit(field: &mut Field, blow: Blow) -> anyhow::Result<Vec<Strike>> {
     let fallen = field.proxy()?.arm(blow);
     let met = timeout(COMES_BY, fallen).await;
     let (at, proof) = match met {
@@ -30,11 +30,7 @@ async fn strike_commit(field: &mut Field, blow: Blow) -> anyhow::Result<Strike> 
             (now(), Proof::Missed)
         }
     };
-    Ok(Strike {
-        at,
-        proof,
-        held: None,
-    })
+    Ok(vec![Strike::at_all(at, proof)])
 }
 
 /// Cuts connections around commits.
@@ -67,7 +63,7 @@ impl Fault for Cut {
         start_proxy(store, Duration::ZERO).await
     }
 
-    async fn strike(&mut self, field: &mut Field) -> anyhow::Result<Strike> {
+    async fn strike(&mut self, field: &mut Field) -> anyhow::Result<Vec<Strike>> {
         field.wait_up_to(Duration::from_millis(60)).await;
         strike_commit(field, self.0).await
     }
@@ -90,22 +86,21 @@ impl Fault for Hold {
         start_proxy(store, Duration::ZERO).await
     }
 
-    async fn strike(&mut self, field: &mut Field) -> anyhow::Result<Strike> {
+    async fn strike(&mut self, field: &mut Field) -> anyhow::Result<Vec<Strike>> {
         field.wait_up_to(Duration::from_millis(300)).await;
         let time = Duration::from_millis(field.rng.u64(200..2_500));
-        let strike = strike_commit(field, Blow::Hold(time)).await?;
+        let strikes = strike_commit(field, Blow::Hold(time)).await?;
         // The heartbeat has a connection of its own. Pausing the worker as well lets its lease end
         // while the commit is on its way.
         if field.rng.bool() {
-            let index = field.anyone();
-            let pid = field.fleet.pid(index);
-            field.fleet.pause(index)?;
+            let pid = field.anyone();
+            field.fleet.pause(pid)?;
             tokio::time::sleep(time.min(Duration::from_millis(1_200))).await;
             field.fleet.resume(pid)?;
         } else {
             tokio::time::sleep(time).await;
         }
-        Ok(strike)
+        Ok(strikes)
     }
 }
 
@@ -126,17 +121,13 @@ impl Fault for BlackHole {
         start_proxy(store, Duration::ZERO).await
     }
 
-    async fn strike(&mut self, field: &mut Field) -> anyhow::Result<Strike> {
+    async fn strike(&mut self, field: &mut Field) -> anyhow::Result<Vec<Strike>> {
         field.wait_up_to(Duration::from_millis(800)).await;
         field.proxy()?.freeze(true);
         // Some leases survive it, some do not.
         tokio::time::sleep(Duration::from_millis(field.rng.u64(300..3_500))).await;
         field.proxy()?.freeze(false);
-        Ok(Strike {
-            at: now(),
-            proof: Proof::Seen,
-            held: None,
-        })
+        Ok(vec![Strike::at_all(now(), Proof::Seen)])
     }
 
     async fn heal(&mut self, field: &mut Field) -> anyhow::Result<()> {
@@ -157,12 +148,17 @@ impl Fault for Slow {
         }
     }
 
+    fn workers(&self) -> usize {
+        6
+    }
+
     async fn proxy(&mut self, store: &Store) -> anyhow::Result<Option<Proxy>> {
         start_proxy(store, Duration::from_millis(25)).await
     }
 
-    async fn strike(&mut self, field: &mut Field) -> anyhow::Result<Strike> {
-        field.wait_up_to(Duration::from_millis(1_000)).await;
-        kill_anyone(field).await
+    async fn strike(&mut self, field: &mut Field) -> anyhow::Result<Vec<Strike>> {
+        // From its start to its first commit a worker needs some thirty round trips; most get that far.
+        field.wait_up_to(Duration::from_millis(2_000)).await;
+        kill_some(field, 1).await
     }
 }

@@ -19,16 +19,12 @@ impl Fault for Restart {
         }
     }
 
-    async fn strike(&mut self, field: &mut Field) -> anyhow::Result<Strike> {
+    async fn strike(&mut self, field: &mut Field) -> anyhow::Result<Vec<Strike>> {
         field.wait_up_to(Duration::from_millis(1_500)).await;
         let server = field.store.server()?;
         let at = now();
         let restart = Arc::clone(&server);
         tokio::task::spawn_blocking(move || restart.restart_immediate()).await??;
-        Ok(Strike {
-            at,
-            proof: Proof::Seen,
-            held: None,
-        })
+        Ok(vec![Strike::at_all(at, Proof::Seen)])
     }
 }
