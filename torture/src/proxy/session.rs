@@ -15,8 +15,9 @@ use tokio::{
         TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::watch,
-    time::{sleep, timeout},
+    sync::{mpsc, watch},
+    task::AbortHandle,
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{
@@ -50,15 +51,19 @@ pub(super) async fn run(
 ) -> io::Result<()> {
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
+    let delay = shared.delay;
+    // The connection itself takes a round trip.
+    sleep(2 * delay).await;
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
+    let from_client = Way::of(from_client, delay);
+    let mut from_server = Way::of(from_server, delay);
     let link = Link {
         shared,
         frozen,
         status: AtomicU8::new(IDLE),
         allowance: AtomicUsize::new(UNLIMITED),
     };
-    let mut from_server = from_server;
     let ended = {
         let up = link.forward_requests(from_client, to_server);
         let down = link.forward_answers(&mut from_server, to_client);
@@ -77,20 +82,61 @@ pub(super) async fn run(
     Ok(())
 }
 
-async fn drain(from_server: &mut OwnedReadHalf) -> io::Result<()> {
+async fn drain(from_server: &mut Way) {
     let mut framer = Framer::of_server();
-    let mut chunk = vec![0; 4096];
-    loop {
-        let read = from_server.read(&mut chunk).await?;
-        if read == 0 {
-            return Ok(());
-        }
-        framer.push(&chunk[..read]);
+    while let Some(chunk) = from_server.read().await {
+        framer.push(&chunk);
         while let Some(message) = framer.next() {
             if message.transaction_status().is_some() {
-                return Ok(());
+                return;
             }
         }
+    }
+}
+
+/// One direction of a connection. What it carries arrives late, and side by side: bytes are on their
+/// way while others are.
+struct Way {
+    arriving: mpsc::Receiver<(Instant, Vec<u8>)>,
+    carrying: AbortHandle,
+}
+
+/// The most that is on its way in one direction, in pieces of at most [`PIECE`] bytes.
+const PIECES: usize = 64;
+const PIECE: usize = 64 * 1024;
+
+impl Way {
+    fn of(mut from: OwnedReadHalf, delay: Duration) -> Self {
+        let (leave, arriving) = mpsc::channel(PIECES);
+        let carry = async move {
+            let mut piece = vec![0; PIECE];
+            // What was cut in the middle ends like what was closed.
+            while let Ok(read @ 1..) = from.read(&mut piece).await {
+                let arrives = Instant::now() + delay;
+                if leave.send((arrives, piece[..read].to_vec())).await.is_err() {
+                    return;
+                }
+            }
+        };
+        Self {
+            arriving,
+            carrying: tokio::spawn(carry).abort_handle(),
+        }
+    }
+
+    /// What arrives next; nothing, once the other side has closed.
+    async fn read(&mut self) -> Option<Vec<u8>> {
+        let (arrives, piece) = self.arriving.recv().await?;
+        if arrives > Instant::now() {
+            sleep_until(arrives).await;
+        }
+        Some(piece)
+    }
+}
+
+impl Drop for Way {
+    fn drop(&mut self) {
+        self.carrying.abort();
     }
 }
 
@@ -98,19 +144,14 @@ impl Link {
     /// Forwards what the client says. Returns the server's side if only the client's was cut.
     async fn forward_requests(
         &self,
-        mut from_client: OwnedReadHalf,
+        mut from_client: Way,
         mut to_server: OwnedWriteHalf,
     ) -> io::Result<Option<OwnedWriteHalf>> {
         let mut framer = Framer::of_client();
         let mut conversation = Conversation::default();
-        let mut chunk = vec![0; 64 * 1024];
-        loop {
-            let read = from_client.read(&mut chunk).await?;
-            if read == 0 {
-                return Ok(None);
-            }
+        while let Some(chunk) = from_client.read().await {
             self.pass().await?;
-            framer.push(&chunk[..read]);
+            framer.push(&chunk);
             while let Some(message) = framer.next() {
                 let is_idle = self.status.load(Ordering::SeqCst) == IDLE;
                 let blow = conversation
@@ -132,6 +173,7 @@ impl Link {
                 }
             }
         }
+        Ok(None)
     }
 
     async fn cut_reply(&self, message: &Message, to_server: &mut OwnedWriteHalf) -> io::Result<()> {
@@ -142,18 +184,14 @@ impl Link {
 
     async fn forward_answers(
         &self,
-        from_server: &mut OwnedReadHalf,
+        from_server: &mut Way,
         mut to_client: OwnedWriteHalf,
     ) -> io::Result<()> {
         let mut framer = Framer::of_server();
-        let mut chunk = vec![0; 64 * 1024];
-        loop {
-            let read = from_server.read(&mut chunk).await?;
-            if read == 0 {
-                return Ok(());
-            }
+        while let Some(chunk) = from_server.read().await {
             self.pass().await?;
-            framer.push(&chunk[..read]);
+            framer.push(&chunk);
+            let read = chunk.len();
             while let Some(message) = framer.next() {
                 if let Some(status) = message.transaction_status() {
                     self.status.store(status, Ordering::SeqCst);
@@ -168,14 +206,11 @@ impl Link {
                 self.allowance.store(allowance - read, Ordering::SeqCst);
             }
         }
+        Ok(())
     }
 
-    /// Takes its time, and lets nothing through a black hole: what fell into it is lost, so the
-    /// connection ends with it.
+    /// Lets nothing through a black hole: what fell into it is lost, so the connection ends with it.
     async fn pass(&self) -> io::Result<()> {
-        if !self.shared.delay.is_zero() {
-            sleep(self.shared.delay).await;
-        }
         let mut frozen = self.frozen.clone();
         if !*frozen.borrow() {
             return Ok(());
