@@ -46,6 +46,11 @@ pub(crate) enum Step {
     },
     /// A child that fails.
     FailingChild,
+    /// A child that is told these words by signals, answers by a signal, and ends. After that it cannot be told
+    /// anything.
+    Talk {
+        words: Vec<u64>,
+    },
     /// Activities side by side.
     Join {
         each: Vec<u64>,
@@ -150,6 +155,7 @@ impl Input {
                     sum = each.iter().fold(sum, |sum, n| add(sum, effect_of(*n)));
                 }
                 Step::FailingChild => sum = add(sum, CHILD_FAILED),
+                Step::Talk { words } => sum = add(sum, sum_of(words)),
                 Step::Once { .. } | Step::Race { .. } | Step::Random => sum = add(sum, EITHER_WAY),
                 Step::Continue => {
                     return Expected::Continued(Self {
@@ -169,6 +175,11 @@ impl Input {
     }
 }
 
+/// What a listener makes of the words that it is told, in this order.
+pub(crate) fn sum_of(words: &[u64]) -> u64 {
+    words.iter().fold(0, |sum, word| add(sum, *word))
+}
+
 /// The value of a child's steps, which neither fail nor continue.
 fn value_of(steps: &[Step]) -> u64 {
     match Input::new(steps.to_vec()).expected() {
@@ -179,8 +190,12 @@ fn value_of(steps: &[Step]) -> u64 {
 
 fn any_step(rng: &mut Rng, may_nest: bool) -> Step {
     let n = rng.u64(1..1_000_000);
-    let millis = rng.u64(..12);
-    match rng.u8(..if may_nest { 22 } else { 13 }) {
+    let millis = match rng.u8(..5) {
+        // Long enough that whoever is killed is in the middle of some.
+        0 => rng.u64(50..400),
+        _ => rng.u64(..12),
+    };
+    match rng.u8(..if may_nest { 24 } else { 13 }) {
         0..=3 => Step::Activity { n, millis },
         4 => Step::Flaky {
             n,
@@ -212,7 +227,10 @@ fn any_step(rng: &mut Rng, may_nest: bool) -> Step {
         },
         19 => Step::FailingChild,
         20 => Step::Random,
-        _ => Step::Sleep { millis },
+        21 => Step::Sleep { millis },
+        _ => Step::Talk {
+            words: (0..rng.u64(1..5)).map(|more| n + more).collect(),
+        },
     }
 }
 

@@ -7,12 +7,12 @@ use futures::future::{Either, join_all, select};
 use serde::{Deserialize, Serialize};
 use sync_workflow::{
     Activity, ActivityContext, CallError, Context, Failure, FailureKind, RetryPolicy, Tx, Worker,
-    worker::WorkerBuilder,
+    id::WorkflowId, worker::WorkerBuilder,
 };
 
 use crate::{
     ledger::Ledger,
-    program::{CHILD_FAILED, EITHER_WAY, Input, ROLLED_BACK, Step, add, effect_of},
+    program::{CHILD_FAILED, EITHER_WAY, Input, ROLLED_BACK, Step, add, effect_of, sum_of},
 };
 
 /// The activity: an effect in the ledger outside the database.
@@ -65,6 +65,7 @@ pub(crate) fn builder(ledger: Ledger) -> WorkerBuilder {
         .workflow(until_cancelled)
         .workflow(sleeper)
         .workflow(failing)
+        .workflow(listener)
         .activity(Effect { ledger })
 }
 
@@ -149,6 +150,7 @@ async fn carry_out(ctx: &Context, index: usize, step: &Step, sum: u64) -> Result
             Err(CallError::Other(failure)) => Err(failure),
             Err(_) => Err(Failure::final_error("a child ended in an unknown way")),
         },
+        Step::Talk { words } => Ok(add(sum, talk(ctx, words).await?)),
         Step::Join { each } => {
             let calls = each.iter().map(|n| {
                 ctx.activity(Effect::activity(), Ask::new(*n, n % 5))
@@ -236,6 +238,46 @@ async fn write_effect(tx: &mut Tx, run: &str, step: &str) -> Result<(), Failure>
         return Err(Failure::final_error("the effect was not written"));
     }
     Ok(())
+}
+
+/// Tells a child these words, and returns what it answers.
+async fn talk(ctx: &Context, words: &[u64]) -> Result<u64, Failure> {
+    let task = Listening {
+        words: words.to_vec(),
+        asker: ctx.workflow_id(),
+    };
+    let child = ctx.child(listener, task).start();
+    let id = child.workflow_id();
+    for word in words {
+        ctx.signal(&id, "word", word).await?;
+    }
+    let answer: u64 = ctx.wait("answer").await?;
+    if child.await? != answer {
+        return Err(Failure::final_error("the answer was another child's"));
+    }
+    match ctx.signal(&id, "word", &0).await {
+        Err(error) if error.is_kind(FailureKind::NotOpen) => Ok(answer),
+        Err(error) => Err(error.into()),
+        Ok(()) => Err(Failure::final_error("a run that had ended was told a word")),
+    }
+}
+
+/// What a listener is to be told, which only the checker looks at, and whom it answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Listening {
+    pub(crate) words: Vec<u64>,
+    asker: WorkflowId,
+}
+
+/// Hears as many words as it is to be told, and tells the sum, in which their order counts.
+pub(crate) async fn listener(ctx: Context, task: Listening) -> Result<u64, Failure> {
+    let mut heard = Vec::new();
+    for _ in &task.words {
+        heard.push(ctx.wait("word").await?);
+    }
+    let sum = sum_of(&heard);
+    ctx.signal(&task.asker, "answer", &sum).await?;
+    Ok(sum)
 }
 
 /// Works until it is cancelled, cleans up, and leaves a child to be cancelled with it.

@@ -12,8 +12,8 @@ use sync_workflow::{
 use super::{Histories, Violation, history::History};
 use crate::{
     load::{Plan, Started},
-    program::{Expected, Input},
-    workflow::decode,
+    program::{Expected, Input, sum_of},
+    workflow::{Listening, decode},
 };
 
 /// The run ended as its input says, whoever started it.
@@ -23,6 +23,7 @@ pub(super) fn check_run(history: &History, all: &Histories, found: &mut Vec<Viol
         "until_cancelled" => expect_status(history, RunStatus::Cancelled),
         "sleeper" => expect_status(history, RunStatus::Cancelled),
         "failing" => expect_status(history, RunStatus::Failed),
+        "listener" => listener(history),
         other => Err(format!("nobody knows the workflow {other}")),
     };
     let children = ended.and_then(|()| children(history, all));
@@ -68,6 +69,25 @@ fn program(history: &History, all: &Histories) -> Result<(), String> {
             Ok(())
         }
     }
+}
+
+/// It heard each word once, in order.
+fn listener(history: &History) -> Result<(), String> {
+    expect_status(history, RunStatus::Completed)?;
+    let told: Listening = first_payload(history)?;
+    let heard: Result<Vec<u64>, _> = records(history)
+        .filter(|record| record.kind == RecordKind::SignalReceived)
+        .map(|record| decode(&record.payload))
+        .collect();
+    let heard = heard.map_err(|error| format!("{error:#}"))?;
+    if heard != told.words {
+        return Err(format!("it heard {heard:?} and was told {:?}", told.words));
+    }
+    let sum: u64 = last_payload(history)?;
+    if sum != sum_of(&told.words) {
+        return Err(format!("it made {sum} of {heard:?}"));
+    }
+    Ok(())
 }
 
 fn expect_status(history: &History, expected: RunStatus) -> Result<(), String> {
