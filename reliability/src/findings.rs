@@ -13,6 +13,7 @@ pub(crate) struct Findings {
     pub(crate) simulator: Simulated,
     pub(crate) mutants: Vec<Mutant>,
     pub(crate) campaigns: Vec<Campaign>,
+    pub(crate) bugs: Vec<Bug>,
 }
 
 /// The protocol as it is, or with a rule left out.
@@ -56,6 +57,20 @@ pub(crate) struct Mutant {
     pub(crate) what: Option<String>,
     /// The first seed that it did not survive.
     pub(crate) caught_after: Option<u64>,
+}
+
+/// A deliberate bug of real workers.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Bug {
+    pub(crate) mutant: String,
+    pub(crate) what: String,
+    /// The fault that met it, and on which database.
+    pub(crate) fault: String,
+    pub(crate) database: String,
+    /// How often the fault had struck when the round ended that it did not survive.
+    pub(crate) caught_after: Option<u64>,
+    /// The rule that it broke.
+    pub(crate) rule: Option<String>,
 }
 
 /// One fault on one database.
@@ -103,6 +118,7 @@ impl Findings {
         let was_looked_at = self.model.iter().any(|found| found.variant == REAL)
             && self.simulator.seeds > 0
             && !self.mutants.is_empty()
+            && !self.bugs.is_empty()
             && self.campaigns.iter().any(|campaign| campaign.struck > 0);
         let is_model_right = self
             .model
@@ -115,6 +131,7 @@ impl Findings {
                 .mutants
                 .iter()
                 .all(|mutant| mutant.caught_after.is_some())
+            && self.bugs.iter().all(|bug| bug.caught_after.is_some())
             && self
                 .campaigns
                 .iter()

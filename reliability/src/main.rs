@@ -123,6 +123,7 @@ fn find(options: &Options) -> anyhow::Result<Findings> {
             tool::one("torture", &["long", "--json", "--minutes", &minutes])?
         }
     };
+    let bugs = tool::one("torture", &["mutants", "--json"])?;
     Ok(Findings {
         command: command(options),
         machine,
@@ -130,5 +131,6 @@ fn find(options: &Options) -> anyhow::Result<Findings> {
         simulator,
         mutants,
         campaigns,
+        bugs,
     })
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 
-use crate::findings::{Campaign, Findings, Mutant, REAL, Simulated, Variant};
+use crate::findings::{Bug, Campaign, Findings, Mutant, REAL, Simulated, Variant};
 
 const PROMISE: &str = "\
 The promise: journal records exist exactly once and in order. An activity whose result is journaled never runs again; any other runs at least \
@@ -24,6 +24,7 @@ pub(crate) fn of(findings: &Findings) -> String {
         simulator,
         mutants,
         campaigns,
+        bugs: worker_bugs,
     } = findings;
     let verdict = match findings.hold() {
         true => "**Nothing broke the promise, and every deliberate bug was found.**",
@@ -44,6 +45,8 @@ pub(crate) fn of(findings: &Findings) -> String {
         bugs(mutants),
         "## Torture: real processes, databases and faults".into(),
         torture(campaigns),
+        "## Deliberate bugs in the journal of real workers".into(),
+        bugs_of_workers(worker_bugs),
         "## Not tested".into(),
         not_tested(campaigns),
     ]
@@ -136,6 +139,20 @@ fn bugs(mutants: &[Mutant]) -> String {
             None => "**not caught**".into(),
         };
         rows.add(&[mutant, &what, &caught]);
+    }
+    rows.0
+}
+
+fn bugs_of_workers(bugs: &[Bug]) -> String {
+    let mut rows = Rows::new(&["bug", "what it does", "fault", "caught after", "rule"]);
+    for bug in bugs {
+        let caught = match bug.caught_after {
+            Some(strikes) => format!("{} strikes", Count(strikes)),
+            None => "**not caught**".into(),
+        };
+        let fault = format!("{} on {}", bug.fault, bug.database);
+        let rule = bug.rule.as_deref().unwrap_or_default();
+        rows.add(&[&bug.mutant, &bug.what, &fault, &caught, &rule]);
     }
     rows.0
 }
@@ -261,11 +278,13 @@ mod tests {
             findings
         };
         assert!(sound().hold());
-        let lacks: [fn(&mut Findings); 4] = [
+        let lacks: [fn(&mut Findings); 6] = [
             |findings| drop(findings.model.remove(0)),
             |findings| findings.simulator.seeds = 0,
             |findings| findings.mutants.clear(),
             |findings| findings.campaigns.clear(),
+            |findings| findings.bugs.clear(),
+            |findings| findings.bugs[0].caught_after = None,
         ];
         for lack in lacks {
             let mut findings = sound();

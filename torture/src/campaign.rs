@@ -22,6 +22,7 @@ use crate::{
     fleet::Fleet,
     lanes::Course,
     load::{self, OPEN_STATUSES, Started, again},
+    mutant::Mutant,
     store::{Kind, Store},
     victim,
 };
@@ -38,6 +39,8 @@ pub(crate) struct Arena {
     program: PathBuf,
     directory: PathBuf,
     patience: Duration,
+    /// The deliberate bug of its workers.
+    mutant: Option<Mutant>,
     /// Started for the first round that needs it.
     server: OnceCell<Arc<Cluster>>,
 }
@@ -109,7 +112,16 @@ impl Arena {
             program: course.program.clone(),
             directory: course.directory.clone(),
             patience: course.patience,
+            mutant: None,
             server: OnceCell::new(),
+        }
+    }
+
+    /// One whose workers have this bug.
+    pub(crate) fn of_mutant(course: &Course, mutant: Mutant) -> Self {
+        Self {
+            mutant: Some(mutant),
+            ..Self::new(course)
         }
     }
 
@@ -233,6 +245,7 @@ async fn field(
         journal,
         ledger: ledger.clone(),
         settings: fault.settings(),
+        mutant: arena.mutant,
     };
     let logs = directory.join("logs");
     let fleet = Fleet::new(arena.program.clone(), arguments, fault.environment(), logs);
@@ -438,6 +451,13 @@ impl Outcome {
         };
         (self.recovery_p50, self.recovery_p99) = (quantile(0.5), quantile(0.99));
         self.recoveries = self.samples.len();
+    }
+
+    /// The first rule that was broken, of those that the promise is made of.
+    pub(crate) fn broken_promise(&self) -> Option<&'static str> {
+        let of_the_campaign = ["something happened", "the referee", "workers live"];
+        let mut rules = self.violations.iter().map(|violation| violation.rule);
+        rules.find(|rule| !of_the_campaign.contains(rule))
     }
 
     /// Whether another round may follow.

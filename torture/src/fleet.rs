@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
+use clap::ValueEnum as _;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -87,6 +88,11 @@ impl Fleet {
         let number = self.started;
         let log = File::create(self.logs.join(format!("worker-{number}.log")))?;
         let settings = self.arguments.settings;
+        let mutant = self
+            .arguments
+            .mutant
+            .and_then(|mutant| mutant.to_possible_value());
+        let mutant = mutant.map(|mutant| ["--mutant".to_owned(), mutant.get_name().to_owned()]);
         let process = Command::new(&self.program)
             .arg("worker")
             .args(["--journal", &self.arguments.journal])
@@ -96,6 +102,7 @@ impl Fleet {
             .args(["--pool", &settings.pool.to_string()])
             .args(["--deadline", &settings.deadline.to_string()])
             .args(["--drops", &settings.drops.to_string()])
+            .args(mutant.into_iter().flatten())
             .envs((self.environment)(number))
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -16,6 +16,7 @@
 //! | `ledger` | the effects of activities, outside the database |
 //! | `victim` | a worker process |
 //! | `tapped` | the journal as a worker sees it: calls may be dropped in the middle |
+//! | `mutant` | deliberate bugs of that journal, which the referee must catch |
 //! | `store`, `proxy` | the database, and what stands before it |
 //! | `fleet`, `load` | the workers, and what they are given to do |
 //! | `fault` | one module for each kind of fault |
@@ -30,6 +31,7 @@ mod fleet;
 mod lanes;
 mod ledger;
 mod load;
+mod mutant;
 mod program;
 mod proxy;
 mod report;
@@ -68,6 +70,8 @@ enum Action {
         #[arg(long)]
         cycles: Option<u64>,
     },
+    /// Lets faults meet workers with deliberate bugs, each of which must be caught.
+    Mutants(Choice),
     /// Names the faults.
     Faults,
     /// A worker under torture: what the others start.
@@ -111,6 +115,7 @@ async fn main() -> ExitCode {
             minutes,
             cycles,
         } => torture(choice, Some((minutes, cycles))).await,
+        Action::Mutants(choice) => mutants(choice).await,
         Action::Faults => list(),
         Action::Worker(arguments) => victim::work(arguments).await.map(|()| true),
     };
@@ -138,23 +143,9 @@ type Long = (Option<f64>, Option<u64>);
 /// Runs the campaigns. `false` if a promise was broken.
 async fn torture(choice: Choice, long: Option<Long>) -> anyhow::Result<bool> {
     let entries = choice.entries(long.is_some())?;
-    let directory = match &choice.evidence {
-        Some(directory) => directory.clone(),
-        None => tempfile::Builder::new()
-            .prefix("torture-")
-            .tempdir()?
-            .keep(),
-    };
-    let seed = choice.seed.unwrap_or_else(|| fastrand::u64(..1 << 48));
     let minutes = long.and_then(|(minutes, _)| minutes);
-    let course = Course {
-        program: std::env::current_exe()?,
-        directory: directory.clone(),
-        seed,
-        patience: Duration::from_secs(choice.patience),
-        at_once: choice.at_once().min(entries.len()),
-        time: minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0)),
-    };
+    let course = choice.course(minutes, entries.len())?;
+    let (directory, seed) = (course.directory.clone(), course.seed);
     let goal = |entry: &'static Entry| match long {
         None => (entry, entry.short),
         Some((_, cycles)) => (entry, cycles.unwrap_or(entry.long)),
@@ -164,6 +155,23 @@ async fn torture(choice: Choice, long: Option<Long>) -> anyhow::Result<bool> {
     let _has_evidence = std::fs::remove_dir(&directory);
     choice.tell(&outcomes, seed)?;
     Ok(outcomes.iter().all(|outcome| outcome.violations.is_empty()))
+}
+
+/// `false` if a deliberate bug was not caught.
+async fn mutants(choice: Choice) -> anyhow::Result<bool> {
+    let course = choice.course(None, usize::MAX)?;
+    let directory = course.directory.clone();
+    let verdicts = mutant::all(course).await;
+    let _is_empty = std::fs::remove_dir(&directory);
+    let mut out = std::io::stdout();
+    if choice.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&verdicts)?)?;
+    } else {
+        write!(out, "{}", report::verdicts(&verdicts))?;
+    }
+    Ok(verdicts
+        .iter()
+        .all(|verdict| verdict.caught_after.is_some()))
 }
 
 impl Choice {
@@ -184,6 +192,24 @@ impl Choice {
             .collect();
         ensure!(!entries.is_empty(), "no fault was chosen");
         Ok(entries)
+    }
+
+    fn course(&self, minutes: Option<f64>, most_at_once: usize) -> anyhow::Result<Course> {
+        let directory = match &self.evidence {
+            Some(directory) => directory.clone(),
+            None => tempfile::Builder::new()
+                .prefix("torture-")
+                .tempdir()?
+                .keep(),
+        };
+        Ok(Course {
+            program: std::env::current_exe()?,
+            directory,
+            seed: self.seed.unwrap_or_else(|| fastrand::u64(..1 << 48)),
+            patience: Duration::from_secs(self.patience),
+            at_once: self.at_once().min(most_at_once),
+            time: minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0)),
+        })
     }
 
     fn at_once(&self) -> usize {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use comfy_table::{Table, presets};
 
-use crate::campaign::Outcome;
+use crate::{campaign::Outcome, mutant::Verdict};
 
 /// The most violations of one campaign that are printed; the JSON has all of them.
 const PRINTED: usize = 12;
@@ -67,4 +67,24 @@ pub(crate) fn table(outcomes: &[Outcome], seed: u64) -> String {
         }
     }
     text
+}
+
+/// Which deliberate bug was caught, and after how many strikes.
+pub(crate) fn verdicts(verdicts: &[Verdict]) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_BORDERS_ONLY);
+    table.set_header(["bug", "fault", "database", "caught after", "rule"]);
+    for verdict in verdicts {
+        table.add_row([
+            format!("{:?}", verdict.mutant),
+            verdict.fault.into(),
+            verdict.database.to_string(),
+            match verdict.caught_after {
+                Some(strikes) => format!("{strikes} strikes"),
+                None => "NOT CAUGHT".into(),
+            },
+            verdict.rule.unwrap_or_default().into(),
+        ]);
+    }
+    format!("{table}\n")
 }

@@ -21,7 +21,10 @@ use sync_workflow::{
     record::Record,
 };
 
-use crate::ledger::Ledger;
+use crate::{
+    ledger::Ledger,
+    mutant::{Misdeeds, Mutant},
+};
 
 /// A call is dropped after this many polls at most: there are few awaits in one that is answered at
 /// once, and more in one that connects first.
@@ -33,6 +36,8 @@ pub(crate) struct Tapped {
     ledger: Ledger,
     /// How many of a thousand calls are dropped.
     drops: u32,
+    mutant: Option<Mutant>,
+    misdeeds: Misdeeds,
 }
 
 /// The caller of a journal went away in the middle.
@@ -58,11 +63,18 @@ fn none() -> Error {
 }
 
 impl Tapped {
-    pub(crate) const fn new(journal: Arc<dyn Journal>, ledger: Ledger, drops: u32) -> Self {
+    pub(crate) fn new(
+        journal: Arc<dyn Journal>,
+        ledger: Ledger,
+        drops: u32,
+        mutant: Option<Mutant>,
+    ) -> Self {
         Self {
+            misdeeds: Misdeeds::new(Arc::clone(&journal)),
             journal,
             ledger,
             drops,
+            mutant,
         }
     }
 
@@ -102,7 +114,7 @@ impl Journal for Tapped {
         let Some(journal) = self.journal.separate().await? else {
             return Ok(None);
         };
-        let separate = Self::new(journal, self.ledger.clone(), self.drops);
+        let separate = Self::new(journal, self.ledger.clone(), self.drops, self.mutant);
         Ok(Some(Arc::new(separate)))
     }
 
@@ -133,6 +145,9 @@ impl Journal for Tapped {
     }
 
     async fn renew(&self, node: NodeId, lease: Duration) -> Result<Renewal> {
+        if self.mutant == Some(Mutant::NoFence) {
+            return self.misdeeds.renew(node, lease).await;
+        }
         self.perhaps("renew", none, self.journal.renew(node, lease))
             .await
     }
@@ -147,11 +162,23 @@ impl Journal for Tapped {
     }
 
     async fn commit(&self, node: NodeId, batch: &Batch) -> Result<BatchOutcome> {
+        match self.mutant {
+            Some(Mutant::EarlyAcknowledgement) => {
+                return self.misdeeds.acknowledge_early(node, batch).await;
+            }
+            Some(Mutant::ForgottenWakeUp) => {
+                return self.misdeeds.commit_without_times(node, batch).await;
+            }
+            _ => {}
+        }
         self.perhaps("commit", unknown, self.journal.commit(node, batch))
             .await
     }
 
     async fn was_committed(&self, node: NodeId, batch: &Batch) -> Result<Option<bool>> {
+        if self.mutant == Some(Mutant::AssumeCommitted) {
+            return Ok(Some(true));
+        }
         self.perhaps(
             "was_committed",
             none,
@@ -188,6 +215,9 @@ impl Journal for Tapped {
         transaction: OpenTransaction,
         commit: &TransactionCommit,
     ) -> Result<()> {
+        if self.mutant == Some(Mutant::NoFence) {
+            return self.misdeeds.commit_step(transaction, commit).await;
+        }
         self.perhaps(
             "commit_step",
             unknown,
@@ -207,12 +237,20 @@ impl Journal for Tapped {
     }
 
     async fn send_signal(&self, node: NodeId, signal: &NewSignal) -> Result<SignalOutcome> {
-        self.perhaps(
+        if self.mutant == Some(Mutant::LostSignal) {
+            return self.misdeeds.lose(node, signal).await;
+        }
+        let sent = self.perhaps(
             "send_signal",
             unknown,
             self.journal.send_signal(node, signal),
-        )
-        .await
+        );
+        match sent.await {
+            Err(Error::Unknown(_)) if self.mutant == Some(Mutant::DoubledSignal) => {
+                self.misdeeds.send_again(node, signal).await
+            }
+            sent => sent,
+        }
     }
 
     async fn request_cancel(&self, run: &RunSelector) -> Result<Option<WokenRun>> {

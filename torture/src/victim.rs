@@ -12,7 +12,7 @@ use sync_workflow::{
 use tokio::time::{Instant, sleep};
 use tracing_subscriber::EnvFilter;
 
-use crate::{ledger::Ledger, tapped::Tapped, workflow};
+use crate::{ledger::Ledger, mutant::Mutant, tapped::Tapped, workflow};
 
 /// The command line of a worker process.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
@@ -26,6 +26,9 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     #[serde(flatten)]
     pub(crate) settings: Settings,
+    /// A deliberate bug, which the referee must catch.
+    #[arg(long)]
+    pub(crate) mutant: Option<Mutant>,
 }
 
 /// What a fault chooses about its victims.
@@ -95,7 +98,7 @@ async fn start(arguments: &Arguments, ledger: &Ledger) -> anyhow::Result<Worker>
             .deadline(Duration::from_millis(settings.deadline));
         Arc::new(builder.open().await?)
     };
-    let journal = Tapped::new(journal, ledger.clone(), settings.drops);
+    let journal = Tapped::new(journal, ledger.clone(), settings.drops, arguments.mutant);
     let worker = workflow::builder(ledger.clone())
         .lease(Duration::from_millis(settings.lease))
         .evict_after(Duration::from_millis(60))
