@@ -273,7 +273,7 @@ impl Simulation {
         let link = Link::new(Arc::clone(&self.world), process, life);
         let profile = &self.world.profile;
         let starting = Worker::builder()
-            .simulated()
+            .simulated(worker::Simulation::new())
             .workflow(Interpreter(Arc::clone(&link)))
             .activity(Actor(Arc::clone(&link)))
             .lease(profile.lease)

@@ -107,11 +107,12 @@ impl ActivityContext {
             .stored
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if stored.is_some_and(|at| at.elapsed() < STORE_DETAILS_EVERY) {
+        let now = self.inner.node.clock.moment();
+        if stored.is_some_and(|at| now - at < STORE_DETAILS_EVERY) {
             return;
         }
         if let Ok(details) = payload::encode(details) {
-            *stored = Some(Instant::now());
+            *stored = Some(now);
             self.inner.mailbox.send(Message::Progress {
                 command: self.inner.command,
                 details,
@@ -350,6 +351,7 @@ async fn within(
         ))
     };
     tokio::select! {
+        biased;
         result = work => result.unwrap_or_else(|panic| Err(Failure::from_panic(&*panic))),
         limit = elapsed(limit) => timed_out("result", limit),
         limit = silence(timeouts.heartbeat, beats) => timed_out("heartbeat", limit),

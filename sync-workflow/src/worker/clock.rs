@@ -2,14 +2,37 @@
 //! monotonic clock.
 
 use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
+
+/// The monotonic clock of a worker: the machine's, or the one that a simulation moves by hand.
+#[derive(Clone, Default)]
+pub(crate) struct Monotonic(Option<Arc<dyn Fn() -> Instant + Send + Sync>>);
+
+impl Monotonic {
+    pub(crate) fn simulated(clock: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(clock)))
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        match &self.0 {
+            None => Instant::now(),
+            Some(clock) => clock(),
+        }
+    }
+}
+
+impl fmt::Debug for Monotonic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Monotonic")
+            .field("is_simulated", &self.0.is_some())
+            .finish()
+    }
+}
 
 /// The database's time without asking the database.
 ///
@@ -20,46 +43,25 @@ use jiff::Timestamp;
 /// machine, which may be wrong or jump, decides nothing.
 #[derive(Debug)]
 pub(crate) struct DatabaseClock {
+    monotonic: Monotonic,
     anchor: Mutex<(Instant, Timestamp)>,
-    /// The monotonic clock is the runtime's, which a simulation moves by hand.
-    is_simulated: AtomicBool,
 }
 
 impl DatabaseClock {
     /// A clock that was just told the time.
-    pub(crate) fn new(_asked: Instant, told: Timestamp) -> Self {
-        Self {
-            anchor: Mutex::new((Instant::now(), told)),
-            is_simulated: AtomicBool::new(false),
-        }
-    }
-
-    /// Follows the runtime's clock from now on, which a simulation moves by hand.
-    pub(crate) fn simulate(&self) {
-        self.is_simulated.store(true, Ordering::Release);
-        let mut anchor = self.anchor.lock().unwrap_or_else(PoisonError::into_inner);
-        anchor.0 = self.moment();
+    pub(crate) fn new(monotonic: Monotonic, told: Timestamp) -> Self {
+        let anchor = Mutex::new((monotonic.now(), told));
+        Self { monotonic, anchor }
     }
 
     /// The monotonic clock now.
     pub(crate) fn moment(&self) -> Instant {
-        if self.is_simulated.load(Ordering::Acquire) {
-            tokio::time::Instant::now().into_std()
-        } else {
-            Instant::now()
-        }
+        self.monotonic.now()
     }
 
     /// Takes in an answer that has just arrived. `asked` is when the question was sent.
-    ///
-    /// The machine's clock means nothing in a simulation: there every answer counts as quick.
     pub(crate) fn anchor(&self, asked: Instant, told: Timestamp) {
         let arrived = self.moment();
-        let asked = if self.is_simulated.load(Ordering::Acquire) {
-            arrived
-        } else {
-            asked
-        };
         let mut anchor = self.anchor.lock().unwrap_or_else(PoisonError::into_inner);
         *anchor = corrected(*anchor, asked, arrived, told);
     }

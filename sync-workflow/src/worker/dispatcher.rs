@@ -1,9 +1,6 @@
 //! The dispatcher: claims runs while there is room for them.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
@@ -17,8 +14,8 @@ const EVICT_EVERY: Duration = Duration::from_millis(50);
 
 /// Claims until the node is fenced or drains.
 pub(crate) async fn run(node: Arc<Node>) {
-    let mut evicted = Instant::now();
-    let mut looked = Instant::now();
+    let mut evicted = node.clock.moment();
+    let mut looked = evicted;
     let mut pause = Duration::from_millis(10);
     loop {
         if node.is_fenced() || node.is_draining() {
@@ -38,15 +35,17 @@ pub(crate) async fn run(node: Arc<Node>) {
                 continue;
             }
         };
-        if node.takes_look_at_owned() || looked.elapsed() >= node.settings.poll_interval {
-            looked = Instant::now();
+        let now = node.clock.moment();
+        if node.takes_look_at_owned() || now - looked >= node.settings.poll_interval {
+            looked = now;
             look_at_owned(&node).await;
         }
         match next_wake {
             Wake::Now => continue,
             Wake::Crowded => {
-                if evicted.elapsed() >= EVICT_EVERY {
-                    evicted = Instant::now();
+                let now = node.clock.moment();
+                if now - evicted >= EVICT_EVERY {
+                    evicted = now;
                     node.tell_all(|| Message::Evict);
                 }
                 wait(&node, Some(EVICT_EVERY)).await;
@@ -80,7 +79,7 @@ async fn claim(node: &Arc<Node>) -> Result<Wake, Error> {
         workflows: node.registry.workflow_names(),
         limit,
     };
-    let asked = Instant::now();
+    let asked = node.clock.moment();
     let claim = node.journal.claim(node.id, &request).await?;
     node.clock.anchor(asked, claim.now);
     let is_full = claim.runs.len() >= room;
@@ -102,6 +101,7 @@ async fn wait(node: &Node, until: Option<Duration>) {
         .mul_f64(0.8 + 0.4 * fastrand::f64());
     let limit = until.map_or(poll, |until| until.min(poll));
     tokio::select! {
+        biased;
         () = node.dispatch.notified() => {}
         () = node.fenced() => {}
         () = tokio::time::sleep(limit) => {}
@@ -133,6 +133,7 @@ async fn look_at_owned(node: &Arc<Node>) {
 pub(crate) async fn listen(node: Arc<Node>) {
     loop {
         let hints = tokio::select! {
+            biased;
             hints = node.journal.hints() => hints,
             () = node.fenced() => return,
         };

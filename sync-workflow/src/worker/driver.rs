@@ -124,7 +124,7 @@ impl Driver {
         place: OwnedSemaphorePermit,
     ) -> Self {
         let outbox = empty_commit(claimed.run);
-        let inbox = inbox::Seen::at(claimed.inbox);
+        let inbox = inbox::Seen::at(claimed.inbox, node.clock.moment());
         Self {
             node,
             claimed,
@@ -395,9 +395,10 @@ impl Driver {
             .timers
             .first()
             .map(|(due, ..)| self.node.clock.until(*due));
+        let now = self.node.clock.moment();
         let eviction = self
             .is_idle()
-            .then(|| self.inbox.until_eviction(&self.node.settings));
+            .then(|| self.inbox.until_eviction(&self.node.settings, now));
         match (timer, eviction) {
             (Some(timer), Some(eviction)) => Some(timer.min(eviction)),
             (timer, eviction) => timer.or(eviction),

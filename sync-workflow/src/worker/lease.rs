@@ -25,17 +25,15 @@ pub(crate) struct Heartbeat {
 impl Heartbeat {
     /// Starts the heartbeat. `enlisted` is when the node's lease was asked for.
     pub(crate) fn start(node: Arc<Node>, enlisted: Instant) -> Result<Self, std::io::Error> {
-        if node.settings.is_simulated {
-            return Ok(Self::simulate(node));
+        if node.settings.simulation.is_some() {
+            return Ok(Self::simulate(node, enlisted));
         }
         Self::start_thread(node, enlisted)
     }
 
     /// Beats on the calling runtime, whose clock a simulation moves by hand.
-    fn simulate(node: Arc<Node>) -> Self {
+    fn simulate(node: Arc<Node>, enlisted: Instant) -> Self {
         let (stop, stopped) = oneshot::channel();
-        node.clock.simulate();
-        let enlisted = node.clock.moment();
         tokio::spawn(beat(node, enlisted, stopped));
         Self {
             stop: Some(stop),

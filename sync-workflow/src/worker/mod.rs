@@ -20,13 +20,11 @@ mod notifier;
 pub(crate) mod registry;
 mod replay_check;
 mod settings;
+mod simulation;
 mod termination;
 mod watchers;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -40,6 +38,7 @@ pub use error::Error;
 pub(crate) use node::Node;
 pub use registry::{IntoActivity, IntoWorkflow};
 pub use replay_check::{Outcome, ReplayReport, RunDifference};
+pub use simulation::Simulation;
 pub use termination::Termination;
 pub(crate) use watchers::{Ended, Watch, Watchers};
 
@@ -343,14 +342,15 @@ struct Incarnation {
 impl Incarnation {
     async fn start(shared: &Shared) -> Result<Self, Error> {
         let id = NodeId::from_uuid(Uuid::new_v4());
-        let enlisted = Instant::now();
+        let monotonic = shared.settings.monotonic();
+        let enlisted = monotonic.now();
         let now = shared.journal.enlist(id, shared.settings.lease).await?;
         let (commits, to_commit) = CommitQueue::new();
         let (notifier, hints) = Notifier::new();
         let node = Node::new(NodeParts {
             id,
             journal: Arc::clone(&shared.journal),
-            clock: DatabaseClock::new(enlisted, now),
+            clock: DatabaseClock::new(monotonic, now),
             registry: Arc::clone(&shared.registry),
             settings: Arc::clone(&shared.settings),
             commits,
@@ -417,6 +417,7 @@ async fn supervise(
 ) {
     loop {
         tokio::select! {
+            biased;
             _ = stopped.recv() => {
                 incarnation.drain().await;
                 publish.send_replace(None);
@@ -435,6 +436,7 @@ async fn supervise(
                 }
             }
             tokio::select! {
+                biased;
                 _ = stopped.recv() => return,
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(5)),
             }

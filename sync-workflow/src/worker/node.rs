@@ -261,11 +261,13 @@ impl Node {
 
     /// Tells every driver something.
     pub(crate) fn tell_all(&self, message: impl Fn() -> Message) {
-        let mailboxes: Vec<_> = lock(&self.residents)
-            .values()
-            .map(|resident| resident.mailbox.clone())
+        let mut mailboxes: Vec<_> = lock(&self.residents)
+            .iter()
+            .map(|(run, resident)| (*run, resident.mailbox.clone()))
             .collect();
-        for mailbox in mailboxes {
+        // In an order that does not change from process to process.
+        mailboxes.sort_unstable_by_key(|(run, _)| *run);
+        for (_, mailbox) in mailboxes {
             mailbox.send(message());
         }
     }
@@ -355,6 +357,7 @@ impl Node {
         let jittered = pause.mul_f64(0.5 + fastrand::f64());
         *pause = (*pause * 2).min(LONGEST);
         tokio::select! {
+            biased;
             () = self.fenced() => Err(Error::Fenced),
             () = tokio::time::sleep(jittered) => Ok(()),
         }

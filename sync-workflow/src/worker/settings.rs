@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{WorkerBuilder, error::Error};
+use super::{clock::Monotonic, error::Error, simulation::Simulation};
 
 /// The limits and intervals of a worker.
 #[derive(Debug, Clone)]
@@ -24,8 +24,8 @@ pub(crate) struct Settings {
     pub(crate) drain_timeout: Duration,
     /// How long an activity that nobody waits for may go on after it was told to stop.
     pub(crate) cancel_grace: Duration,
-    /// Whether time is the runtime's own, and the heartbeat a task of it.
-    pub(crate) is_simulated: bool,
+    /// What is different in a simulation, if this is one.
+    pub(crate) simulation: Option<Simulation>,
 }
 
 impl Default for Settings {
@@ -40,19 +40,8 @@ impl Default for Settings {
             max_claims: 10,
             drain_timeout: Duration::from_secs(10),
             cancel_grace: Duration::from_secs(10),
-            is_simulated: false,
+            simulation: None,
         }
-    }
-}
-
-impl WorkerBuilder {
-    /// For simulations: the worker's time is that of its runtime, which may be paused, and the
-    /// heartbeat is a task of the runtime instead of a thread, so that nothing of the worker runs
-    /// beside it. A busy activity can then starve the heartbeat: not for production.
-    #[must_use]
-    pub fn simulated(mut self) -> Self {
-        self.settings.is_simulated = true;
-        self
     }
 }
 
@@ -80,6 +69,14 @@ impl Settings {
             });
         }
         Ok(())
+    }
+
+    /// The clock by which the worker measures how long something took.
+    pub(crate) fn monotonic(&self) -> Monotonic {
+        match &self.simulation {
+            None => Monotonic::default(),
+            Some(simulation) => simulation.monotonic.clone(),
+        }
     }
 
     /// How often the lease is renewed: three times in its length.

@@ -31,14 +31,14 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    pub(super) fn at(count: i64) -> Self {
+    pub(super) const fn at(count: i64, now: Instant) -> Self {
         Self {
             count,
             depth: SIGNALS,
             has_more: false,
             is_ahead_of_children: false,
             is_overlooked: false,
-            idle_since: Instant::now(),
+            idle_since: now,
             in_a_hurry: false,
         }
     }
@@ -77,8 +77,8 @@ impl Seen {
     }
 
     /// The run did something.
-    pub(super) fn touch(&mut self) {
-        self.idle_since = Instant::now();
+    pub(super) const fn touch(&mut self, now: Instant) {
+        self.idle_since = now;
     }
 
     /// The run should not stay in memory for comfort.
@@ -86,17 +86,17 @@ impl Seen {
         self.in_a_hurry = true;
     }
 
-    pub(super) fn until_eviction(&self, settings: &Settings) -> Duration {
+    pub(super) fn until_eviction(&self, settings: &Settings, now: Instant) -> Duration {
         if self.in_a_hurry {
             return Duration::ZERO;
         }
         settings
             .evict_after
-            .saturating_sub(self.idle_since.elapsed())
+            .saturating_sub(now.saturating_duration_since(self.idle_since))
     }
 
-    pub(super) fn is_eviction_due(&self, settings: &Settings) -> bool {
-        self.until_eviction(settings).is_zero()
+    pub(super) fn is_eviction_due(&self, settings: &Settings, now: Instant) -> bool {
+        self.until_eviction(settings, now).is_zero()
     }
 }
 
@@ -140,7 +140,7 @@ impl Driver {
     fn take_inbox(&mut self, inbox: Inbox) -> bool {
         self.inbox.count = inbox.count;
         self.inbox.has_more = inbox.signals.len() >= self.inbox.depth as usize;
-        self.inbox.touch();
+        self.inbox.touch(self.node.clock.moment());
         if inbox.cancel_requested {
             self.happened(Event::CancelRequested);
         }

@@ -78,7 +78,7 @@ impl Driver {
     /// Gives up the place in memory once the run has waited for a moment.
     pub(super) fn suspend_if_idle(&mut self) {
         if !self.is_idle() {
-            self.inbox.touch();
+            self.inbox.touch(self.node.clock.moment());
             return;
         }
         if self.is_draining {
@@ -91,7 +91,8 @@ impl Driver {
             .first()
             .map(|(due, ..)| self.node.clock.until(*due));
         let is_due_soon = until_timer.is_some_and(|until| until < self.node.settings.evict_after);
-        if is_due_soon || !self.inbox.is_eviction_due(&self.node.settings) {
+        let now = self.node.clock.moment();
+        if is_due_soon || !self.inbox.is_eviction_due(&self.node.settings, now) {
             return;
         }
         let wake_at = self

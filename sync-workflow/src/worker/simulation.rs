@@ -1,0 +1,47 @@
+//! A worker in a simulation: on a clock that is moved by hand.
+
+use std::time::Instant;
+
+use super::{WorkerBuilder, clock::Monotonic};
+
+/// What is different for a worker in a simulation.
+///
+/// Its heartbeat is a task of the runtime instead of a thread, so that nothing of the worker runs
+/// beside it, and it measures time by a clock of the simulation's. It sleeps by the runtime's clock,
+/// which may be paused.
+#[derive(Debug, Clone)]
+pub struct Simulation {
+    pub(super) monotonic: Monotonic,
+}
+
+impl Simulation {
+    /// On the runtime's clock.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::on_clock(|| tokio::time::Instant::now().into_std())
+    }
+
+    /// On another monotonic clock, which may run at another rate and jump ahead, but never back.
+    #[must_use]
+    pub fn on_clock(clock: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
+        Self {
+            monotonic: Monotonic::simulated(clock),
+        }
+    }
+}
+
+impl Default for Simulation {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl WorkerBuilder {
+    /// Runs the worker in a simulation. A busy activity can then starve its heartbeat: not for
+    /// production.
+    #[must_use]
+    pub fn simulated(mut self, simulation: Simulation) -> Self {
+        self.settings.simulation = Some(simulation);
+        self
+    }
+}
