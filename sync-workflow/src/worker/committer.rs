@@ -10,7 +10,7 @@ use futures_util::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use self::gathered::{Gathered, Share, WORTH_HALVING};
+use self::gathered::{Gathered, Share};
 use super::{
     mailbox::{Mailbox, Message},
     node::Node,
@@ -24,8 +24,27 @@ use crate::{
     },
 };
 
-/// How much may wait for the committer. A full queue holds the runs back.
-const QUEUE: usize = 4_096;
+/// How much is committed together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// How much may wait for the committer. A full queue holds the runs back.
+    pub(crate) queue: usize,
+    /// The most commits in one batch: beyond it, latency grows and throughput does not.
+    pub(crate) batch: usize,
+    /// From so many on, half a batch is committed nearly as well as a whole one.
+    pub(crate) worth_halving: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            queue: 4_096,
+            batch: 1_024,
+            worth_halving: 64,
+        }
+    }
+}
+
 /// One thing to commit.
 #[derive(Debug)]
 pub(crate) enum Work {
@@ -65,8 +84,8 @@ impl Work {
 pub(crate) struct CommitQueue(mpsc::Sender<Work>);
 
 impl CommitQueue {
-    pub(crate) fn new() -> (Self, mpsc::Receiver<Work>) {
-        let (sender, receiver) = mpsc::channel(QUEUE);
+    pub(crate) fn new(limits: Limits) -> (Self, mpsc::Receiver<Work>) {
+        let (sender, receiver) = mpsc::channel(limits.queue);
         (Self(sender), receiver)
     }
 
@@ -82,7 +101,8 @@ impl CommitQueue {
 /// batches of records alone, as many in all as the journal can use: nothing in them stands in another's way.
 pub(crate) async fn run(node: Arc<Node>, queue: mpsc::Receiver<Work>) {
     let at_once = node.journal.commits_at_once().max(1);
-    let mut gathered = Gathered::new(queue);
+    let limits = node.settings.commits;
+    let mut gathered = Gathered::new(queue, limits);
     let mut under_way = FuturesUnordered::new();
     let mut is_occupied = false;
     let mut told = 0;
@@ -99,7 +119,7 @@ pub(crate) async fn run(node: Arc<Node>, queue: mpsc::Receiver<Work>) {
                 break;
             };
             is_occupied |= share.occupies;
-            under_way.push(commit_share(&node, share));
+            under_way.push(commit_share(&node, share, limits));
         }
         let has_room = under_way.len() < at_once && gathered.takes_more();
         tokio::select! {
@@ -127,12 +147,16 @@ struct Ended {
 }
 
 /// Commits a batch: a large one where encoding it does not hold up the next one.
-fn commit_share(node: &Arc<Node>, share: Share) -> impl Future<Output = Ended> + use<> {
+fn commit_share(
+    node: &Arc<Node>,
+    share: Share,
+    limits: Limits,
+) -> impl Future<Output = Ended> + use<> {
     let Share { works, occupies } = share;
     let told = works.len();
     let node = Arc::clone(node);
     let commit = async move { commit_works(&node, works).await };
-    let commit = match told >= WORTH_HALVING {
+    let commit = match told >= limits.worth_halving {
         true => Either::Left(on_another_thread(commit)),
         false => Either::Right(commit),
     };

@@ -345,7 +345,7 @@ impl Incarnation {
         let monotonic = shared.settings.monotonic();
         let enlisted = monotonic.now();
         let now = shared.journal.enlist(id, shared.settings.lease).await?;
-        let (commits, to_commit) = CommitQueue::new();
+        let (commits, to_commit) = CommitQueue::new(shared.settings.commits);
         let (notifier, hints) = Notifier::new();
         let node = Node::new(NodeParts {
             id,

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{clock::Monotonic, error::Error, simulation::Simulation};
+use super::{clock::Monotonic, committer::Limits, error::Error, simulation::Simulation};
 
 /// The limits and intervals of a worker.
 #[derive(Debug, Clone)]
@@ -24,6 +24,8 @@ pub(crate) struct Settings {
     pub(crate) drain_timeout: Duration,
     /// How long an activity that nobody waits for may go on after it was told to stop.
     pub(crate) cancel_grace: Duration,
+    /// How much is committed together.
+    pub(crate) commits: Limits,
     /// What is different in a simulation, if this is one.
     pub(crate) simulation: Option<Simulation>,
 }
@@ -40,6 +42,7 @@ impl Default for Settings {
             max_claims: 10,
             drain_timeout: Duration::from_secs(10),
             cancel_grace: Duration::from_secs(10),
+            commits: Limits::default(),
             simulation: None,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{WorkerBuilder, clock::Monotonic};
+use super::{WorkerBuilder, clock::Monotonic, committer::Limits};
 
 /// What is different for a worker in a simulation.
 ///
@@ -12,6 +12,7 @@ use super::{WorkerBuilder, clock::Monotonic};
 #[derive(Debug, Clone)]
 pub struct Simulation {
     pub(super) monotonic: Monotonic,
+    commits: Limits,
 }
 
 impl Simulation {
@@ -26,7 +27,20 @@ impl Simulation {
     pub fn on_clock(clock: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
         Self {
             monotonic: Monotonic::simulated(clock),
+            commits: Limits::default(),
         }
+    }
+
+    /// How many commits may wait (more than zero), how many make a batch at most, and from how many
+    /// on a batch is halved, so that two are under way: what takes hundreds of runs otherwise.
+    #[must_use]
+    pub fn commits(mut self, queue: usize, batch: usize, worth_halving: usize) -> Self {
+        self.commits = Limits {
+            queue: queue.max(1),
+            batch: batch.max(1),
+            worth_halving: worth_halving.max(2),
+        };
+        self
     }
 }
 
@@ -41,6 +55,7 @@ impl WorkerBuilder {
     /// production.
     #[must_use]
     pub fn simulated(mut self, simulation: Simulation) -> Self {
+        self.settings.commits = simulation.commits;
         self.settings.simulation = Some(simulation);
         self
     }

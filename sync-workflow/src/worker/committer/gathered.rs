@@ -2,18 +2,15 @@
 
 use tokio::sync::mpsc;
 
-use super::Work;
+use super::{Limits, Work};
 
-/// The most commits in one batch: beyond it, latency grows and throughput does not.
-const MAX_BATCH: usize = 1_024;
 /// The most bytes of payload in one batch; a single commit may be larger.
 const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
-/// From so many on, half a batch is committed nearly as well as a whole one.
-pub(super) const WORTH_HALVING: usize = 64;
 
 /// Works that were taken from the queue, in the order of their arrival, and the queue.
 pub(super) struct Gathered {
     queue: mpsc::Receiver<Work>,
+    limits: Limits,
     arriving: Vec<Work>,
     /// Records and nothing else.
     records: Vec<Work>,
@@ -28,9 +25,10 @@ pub(super) struct Share {
 }
 
 impl Gathered {
-    pub(super) fn new(queue: mpsc::Receiver<Work>) -> Self {
+    pub(super) fn new(queue: mpsc::Receiver<Work>, limits: Limits) -> Self {
         Self {
             queue,
+            limits,
             arriving: Vec::new(),
             records: Vec::new(),
             others: Vec::new(),
@@ -42,7 +40,9 @@ impl Gathered {
     }
 
     const fn room(&self) -> usize {
-        MAX_BATCH.saturating_sub(self.records.len() + self.others.len())
+        self.limits
+            .batch
+            .saturating_sub(self.records.len() + self.others.len())
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -78,14 +78,14 @@ impl Gathered {
     pub(super) async fn settle(&mut self, told: usize) {
         loop {
             let before = self.len();
-            while self.len() + self.arriving.len() < MAX_BATCH {
+            while self.len() + self.arriving.len() < self.limits.batch {
                 match self.queue.try_recv() {
                     Ok(work) => self.arriving.push(work),
                     Err(_) => break,
                 }
             }
             self.sort_in();
-            if self.len() >= told.min(MAX_BATCH) {
+            if self.len() >= told.min(self.limits.batch) {
                 return;
             }
             tokio::task::yield_now().await;
@@ -102,13 +102,13 @@ impl Gathered {
     pub(super) fn next_share(&mut self, is_occupied: bool, leaves_some: bool) -> Option<Share> {
         let mut works = Vec::new();
         if !is_occupied {
-            fill(&mut works, &mut self.others, MAX_BATCH);
+            fill(&mut works, &mut self.others, self.limits.batch);
         }
         let occupies = !works.is_empty();
-        let is_halved = leaves_some && !occupies && self.records.len() >= WORTH_HALVING;
+        let is_halved = leaves_some && !occupies && self.records.len() >= self.limits.worth_halving;
         let most = match is_halved {
             true => self.records.len().div_ceil(2),
-            false => MAX_BATCH,
+            false => self.limits.batch,
         };
         fill(&mut works, &mut self.records, most);
         (!works.is_empty()).then_some(Share { works, occupies })
@@ -141,6 +141,9 @@ mod tests {
         record::{Record, RecordKind},
         worker::mailbox::Mailbox,
     };
+
+    const MAX_BATCH: usize = 1_024;
+    const WORTH_HALVING: usize = 64;
 
     fn work(bytes: usize, transition: Transition) -> Work {
         let record = Record {
@@ -175,7 +178,7 @@ mod tests {
         for bytes in others {
             sender.try_send(work(*bytes, Transition::Release)).unwrap();
         }
-        let mut gathered = Gathered::new(queue);
+        let mut gathered = Gathered::new(queue, Limits::default());
         gathered.gather().await;
         gathered
     }
