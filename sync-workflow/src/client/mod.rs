@@ -32,7 +32,7 @@ use crate::{
     },
     payload,
     record::{Record, RecordKind},
-    worker::{Node, Watchers},
+    worker::{Node, RunIds, Watchers},
 };
 
 pub use crate::journal::IdReuse;
@@ -46,6 +46,7 @@ pub struct Client {
     /// The worker of this process, if the client belongs to one.
     node: Option<watch::Receiver<Option<Arc<Node>>>>,
     watchers: Arc<Watchers>,
+    run_ids: RunIds,
     /// Listens to hints for a client without a worker; ends with the last clone.
     _listener: Option<Arc<Listener>>,
 }
@@ -60,6 +61,7 @@ impl Client {
             journal,
             node: None,
             watchers,
+            run_ids: RunIds::default(),
             _listener: Some(Arc::new(listener)),
         }
     }
@@ -77,11 +79,13 @@ impl Client {
         journal: Arc<dyn Journal>,
         node: watch::Receiver<Option<Arc<Node>>>,
         watchers: Arc<Watchers>,
+        run_ids: RunIds,
     ) -> Self {
         Self {
             journal,
             node: Some(node),
             watchers,
+            run_ids,
             _listener: None,
         }
     }

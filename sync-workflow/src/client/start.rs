@@ -11,7 +11,6 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
-use uuid::Uuid;
 
 use super::{Client, Error, RunHandle};
 use crate::{
@@ -95,7 +94,7 @@ where
     }
 
     fn into_new_run(self) -> Result<NewRun, Error> {
-        let run = RunId::from_uuid(Uuid::now_v7());
+        let run = self.client.run_ids.next();
         let input = self.input.map_err(Error::Unencodable)?;
         if input.len() > MAX_PAYLOAD_BYTES {
             return Err(journal::Error::PayloadTooLarge {

@@ -35,14 +35,12 @@ pub(crate) struct Limits {
     pub(crate) worth_halving: usize,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            queue: 4_096,
-            batch: 1_024,
-            worth_halving: 64,
-        }
-    }
+impl Limits {
+    pub(crate) const DEFAULT: Self = Self {
+        queue: 4_096,
+        batch: 1_024,
+        worth_halving: 64,
+    };
 }
 
 /// One thing to commit.

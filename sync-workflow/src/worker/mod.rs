@@ -38,6 +38,7 @@ pub use error::Error;
 pub(crate) use node::Node;
 pub use registry::{IntoActivity, IntoWorkflow};
 pub use replay_check::{Outcome, ReplayReport, RunDifference};
+pub(crate) use simulation::RunIds;
 pub use simulation::Simulation;
 pub use termination::Termination;
 pub(crate) use watchers::{Ended, Watch, Watchers};
@@ -298,7 +299,12 @@ impl WorkerBuilder {
         let (publish, current) = watch::channel(None);
         let incarnation = Incarnation::start(&shared).await?;
         publish.send_replace(Some(Arc::clone(&incarnation.node)));
-        let client = Client::of_worker(journal, current.clone(), Arc::clone(&shared.watchers));
+        let client = Client::of_worker(
+            journal,
+            current.clone(),
+            Arc::clone(&shared.watchers),
+            shared.settings.run_ids(),
+        );
         let (stop, stopped) = mpsc::channel(1);
         let supervisor = tokio::spawn(supervise(shared, incarnation, publish, stopped));
         Ok(Worker {

@@ -2,7 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{clock::Monotonic, committer::Limits, error::Error, simulation::Simulation};
+use super::{
+    clock::Monotonic,
+    committer::Limits,
+    error::Error,
+    simulation::{RunIds, Simulation},
+};
 
 /// The limits and intervals of a worker.
 #[derive(Debug, Clone)]
@@ -42,7 +47,7 @@ impl Default for Settings {
             max_claims: 10,
             drain_timeout: Duration::from_secs(10),
             cancel_grace: Duration::from_secs(10),
-            commits: Limits::default(),
+            commits: Limits::DEFAULT,
             simulation: None,
         }
     }
@@ -79,6 +84,14 @@ impl Settings {
         match &self.simulation {
             None => Monotonic::default(),
             Some(simulation) => simulation.monotonic.clone(),
+        }
+    }
+
+    /// What names the runs that the worker's own client starts.
+    pub(crate) fn run_ids(&self) -> RunIds {
+        match &self.simulation {
+            None => RunIds::default(),
+            Some(simulation) => simulation.run_ids.clone(),
         }
     }
 

@@ -1,8 +1,11 @@
 //! A worker in a simulation: on a clock that is moved by hand.
 
-use std::time::Instant;
+use std::{fmt, sync::Arc, time::Instant};
+
+use uuid::Uuid;
 
 use super::{WorkerBuilder, clock::Monotonic, committer::Limits};
+use crate::id::RunId;
 
 /// What is different for a worker in a simulation.
 ///
@@ -13,6 +16,7 @@ use super::{WorkerBuilder, clock::Monotonic, committer::Limits};
 pub struct Simulation {
     pub(super) monotonic: Monotonic,
     commits: Limits,
+    pub(super) run_ids: RunIds,
 }
 
 impl Simulation {
@@ -27,8 +31,17 @@ impl Simulation {
     pub fn on_clock(clock: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
         Self {
             monotonic: Monotonic::simulated(clock),
-            commits: Limits::default(),
+            commits: Limits::DEFAULT,
+            run_ids: RunIds::default(),
         }
+    }
+
+    /// What names the runs that the worker's own client starts, each by a version 7 uuid of its own.
+    /// Without it their names are random.
+    #[must_use]
+    pub fn run_ids(mut self, next: impl Fn() -> RunId + Send + Sync + 'static) -> Self {
+        self.run_ids = RunIds(Some(Arc::new(next)));
+        self
     }
 
     /// How many commits may wait (more than zero), how many make a batch at most, and from how many
@@ -58,5 +71,26 @@ impl WorkerBuilder {
         self.settings.commits = simulation.commits;
         self.settings.simulation = Some(simulation);
         self
+    }
+}
+
+/// Names runs.
+#[derive(Clone, Default)]
+pub(crate) struct RunIds(Option<Arc<dyn Fn() -> RunId + Send + Sync>>);
+
+impl RunIds {
+    pub(crate) fn next(&self) -> RunId {
+        match &self.0 {
+            None => RunId::from_uuid(Uuid::now_v7()),
+            Some(next) => next(),
+        }
+    }
+}
+
+impl fmt::Debug for RunIds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunIds")
+            .field("are_random", &self.0.is_none())
+            .finish()
     }
 }

@@ -142,8 +142,8 @@ mod tests {
         worker::mailbox::Mailbox,
     };
 
-    const MAX_BATCH: usize = 1_024;
-    const WORTH_HALVING: usize = 64;
+    const MAX_BATCH: usize = Limits::DEFAULT.batch;
+    const WORTH_HALVING: usize = Limits::DEFAULT.worth_halving;
 
     fn work(bytes: usize, transition: Transition) -> Work {
         let record = Record {
@@ -178,7 +178,7 @@ mod tests {
         for bytes in others {
             sender.try_send(work(*bytes, Transition::Release)).unwrap();
         }
-        let mut gathered = Gathered::new(queue, Limits::default());
+        let mut gathered = Gathered::new(queue, Limits::DEFAULT);
         gathered.gather().await;
         gathered
     }
