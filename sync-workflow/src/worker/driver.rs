@@ -395,10 +395,10 @@ impl Driver {
             .timers
             .first()
             .map(|(due, ..)| self.node.clock.until(*due));
-        let now = self.node.clock.moment();
-        let eviction = self
-            .is_idle()
-            .then(|| self.inbox.until_eviction(&self.node.settings, now));
+        let eviction = match self.is_idle() {
+            true => self.until_eviction(timer),
+            false => None,
+        };
         match (timer, eviction) {
             (Some(timer), Some(eviction)) => Some(timer.min(eviction)),
             (timer, eviction) => timer.or(eviction),

@@ -16,6 +16,10 @@ const SIGNALS: u32 = 100;
 /// How many are read at most, where so many lie before one that somebody waits for.
 const MOST_SIGNALS: u32 = 12_800;
 
+/// A run stays for a timer that is due sooner than this, even if others wait for its place: leaving
+/// and coming back costs as much.
+const WORTH_STAYING: Duration = Duration::from_millis(50);
+
 /// What the run has taken into account of its inbox, and how long it has been idle.
 pub(super) struct Seen {
     count: i64,
@@ -86,17 +90,25 @@ impl Seen {
         self.in_a_hurry = true;
     }
 
-    pub(super) fn until_eviction(&self, settings: &Settings, now: Instant) -> Duration {
-        if self.in_a_hurry {
-            return Duration::ZERO;
-        }
-        settings
-            .evict_after
-            .saturating_sub(now.saturating_duration_since(self.idle_since))
-    }
-
-    pub(super) fn is_eviction_due(&self, settings: &Settings, now: Instant) -> bool {
-        self.until_eviction(settings, now).is_zero()
+    /// How long it is until the run, which only waits, gives up its place. `None` while it stays for
+    /// a timer that is due soon.
+    pub(super) fn until_eviction(
+        &self,
+        settings: &Settings,
+        until_timer: Option<Duration>,
+        now: Instant,
+    ) -> Option<Duration> {
+        let (soon, left) = if self.in_a_hurry {
+            (settings.evict_after.min(WORTH_STAYING), Duration::ZERO)
+        } else {
+            let idle = now.saturating_duration_since(self.idle_since);
+            (
+                settings.evict_after,
+                settings.evict_after.saturating_sub(idle),
+            )
+        };
+        let is_due_soon = until_timer.is_some_and(|until| until < soon);
+        (!is_due_soon).then_some(left)
     }
 }
 

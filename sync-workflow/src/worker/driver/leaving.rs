@@ -1,5 +1,7 @@
 //! How a driver leaves its run: closed, parked, given back, or asleep.
 
+use std::time::Duration;
+
 use super::{Driver, Ending, Flow, Leaves, empty_commit, inbox};
 use crate::{
     journal::{Close, Closed, NewRun, Transition, WakeAt},
@@ -90,9 +92,7 @@ impl Driver {
             .timers
             .first()
             .map(|(due, ..)| self.node.clock.until(*due));
-        let is_due_soon = until_timer.is_some_and(|until| until < self.node.settings.evict_after);
-        let now = self.node.clock.moment();
-        if is_due_soon || !self.inbox.is_eviction_due(&self.node.settings, now) {
+        if self.until_eviction(until_timer) != Some(Duration::ZERO) {
             return;
         }
         let wake_at = self
@@ -103,6 +103,13 @@ impl Driver {
             wake_at,
             seen_inbox: self.inbox.count(),
         };
+    }
+
+    /// How long it is until the run gives up its place, if it only waits until then.
+    pub(super) fn until_eviction(&self, until_timer: Option<Duration>) -> Option<Duration> {
+        let now = self.node.clock.moment();
+        self.inbox
+            .until_eviction(&self.node.settings, until_timer, now)
     }
 
     /// A commit that can never succeed: the run stops for a person, with what it had. If even that

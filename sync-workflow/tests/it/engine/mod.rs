@@ -6,6 +6,7 @@ mod code;
 mod combinators;
 mod crash;
 mod drain;
+mod eviction;
 mod failing_commits;
 mod faults;
 mod fence;
