@@ -9,7 +9,7 @@ use crate::{
     id::{CommandId, Position},
     journal::{
         Batch, Error, Journal, MAX_PAYLOAD_BYTES, NewRun, Placement, Result, RunCommit, RunOutcome,
-        StartOutcome,
+        RunSelector, StartOutcome, WakeAt,
     },
     record::{Record, RecordKind},
 };
@@ -172,7 +172,7 @@ pub async fn an_oversized_payload_is_refused_and_nothing_is_written(
             .await
             .map(drop),
     );
-    let mut signal = super::world::signal(crate::journal::RunSelector::Run(run), "s");
+    let mut signal = super::world::signal(RunSelector::Run(run), "s");
     signal.payload = huge;
     too_large(world.signal(&signal).await.map(drop));
     assert_eq!(world.records(run).await?.len(), 1);
@@ -301,6 +301,50 @@ pub async fn a_batch_in_doubt_is_told_by_its_records(journal: Arc<dyn Journal>) 
         world.was_committed(world.node, &batch).await,
         Err(Error::Fenced)
     ));
+    Ok(())
+}
+
+/// The node lives, but the run is somebody else's by the time that its batch is asked about.
+pub async fn a_batch_in_doubt_is_told_wherever_its_run_went(
+    journal: Arc<dyn Journal>,
+) -> Result<()> {
+    let world = World::new(journal).await?;
+    let other = world.another().await?;
+    let told = async |runs: Vec<RunCommit>| {
+        let batch = Batch {
+            runs,
+            starts: Vec::new(),
+        };
+        world.was_committed(world.node, &batch).await
+    };
+    let moved = world.born("moved").await?;
+    assert_eq!(world.append(moved, 1).await?, RunOutcome::Committed);
+    let now = WakeAt::Time(world.now().await?);
+    assert_eq!(world.suspend(moved, 0, now).await?, RunOutcome::Committed);
+    assert_eq!(other.claimed().await?, [moved]);
+
+    // Its record is there, before and after the run went on elsewhere, and is not appended again.
+    assert_eq!(told(vec![appending(moved, [1])]).await?, Some(true));
+    assert_eq!(other.append(moved, 2).await?, RunOutcome::Committed);
+    assert_eq!(told(vec![appending(moved, [1])]).await?, Some(true));
+    assert_eq!(world.append(moved, 1).await?, RunOutcome::Lost);
+    assert_eq!(world.records(moved).await?.len(), 3);
+    // Another record has its place.
+    assert_eq!(told(vec![closing(moved, 1)]).await?, Some(false));
+    // Nothing has its place yet.
+    assert_eq!(told(vec![appending(moved, [3])]).await?, Some(false));
+
+    // An operator was faster: neither is that taken for the run's own record, nor for the batch's.
+    let ended = world.born("ended").await?;
+    let ending = record(0, RecordKind::Terminated);
+    world.terminate(&RunSelector::Run(ended), &ending).await?;
+    let held = world.born("held").await?;
+    let batch = vec![appending(ended, [1]), appending(held, [1])];
+    assert_eq!(told(batch).await?, Some(false));
+    assert_eq!(world.append(ended, 1).await?, RunOutcome::Lost);
+    assert_eq!(world.append(held, 1).await?, RunOutcome::Committed);
+    let batch = vec![appending(ended, [1]), appending(held, [1])];
+    assert_eq!(told(batch).await?, Some(true));
     Ok(())
 }
 

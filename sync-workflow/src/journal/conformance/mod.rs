@@ -78,6 +78,7 @@ macro_rules! journal_conformance {
                 a_large_batch_commits_as_one
                 an_empty_batch_commits
                 a_batch_in_doubt_is_told_by_its_records
+                a_batch_in_doubt_is_told_wherever_its_run_went
                 commits_of_many_tasks_all_happen
             }
             nodes {
