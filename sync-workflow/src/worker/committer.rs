@@ -232,8 +232,11 @@ async fn commit_for_sure(node: &Node, batch: &Batch) -> Result<Heard, Error> {
     let mut is_in_doubt = false;
     loop {
         let error = match node.journal.commit(node.id, batch).await {
-            Ok(outcome) if is_in_doubt => {
+            Ok(mut outcome) if is_in_doubt => {
                 let acquitted = acquitted(node, batch, &outcome).await?;
+                if distrust_the_awake(batch, &mut outcome) {
+                    node.look_at_owned();
+                }
                 return Ok(Heard::Outcome(outcome, acquitted));
             }
             Ok(outcome) => return Ok(Heard::Outcome(outcome, HashSet::new())),
@@ -281,6 +284,20 @@ async fn acquitted(
         }
     }
     Ok(acquitted)
+}
+
+/// Lets go of the runs whose suspension was sent again and refused. Without a record of its own it may
+/// have happened before: then the run went on elsewhere and came back, and its driver here knows less
+/// than the journal does. `true` if there is such a run; whoever looks at what this node owns finds it.
+fn distrust_the_awake(batch: &Batch, outcome: &mut BatchOutcome) -> bool {
+    let mut is_one_let_go = false;
+    for (commit, came_of_it) in batch.runs.iter().zip(&mut outcome.runs) {
+        if *came_of_it == RunOutcome::StillAwake && commit.records.is_empty() {
+            *came_of_it = RunOutcome::Lost;
+            is_one_let_go = true;
+        }
+    }
+    is_one_let_go
 }
 
 /// The runs that name this node.

@@ -11,7 +11,7 @@ use std::{
 use sync_workflow::{
     Activity, ActivityContext, Context, Failure, RunError, Worker,
     id::WorkflowId,
-    journal::{Batch, Journal, Transition, memory::MemoryJournal},
+    journal::{Batch, HistoryRecord, Journal, RunCommit, Transition, memory::MemoryJournal},
     record::RecordKind,
     status::RunStatus,
     worker::WorkerBuilder,
@@ -324,5 +324,76 @@ async fn a_signal_whose_answer_is_lost_is_received_once() {
     journal.lose_signals(5);
     client.start(sends, "sender", ()).await.unwrap();
     assert_eq!(receiver.result().await.unwrap(), [1, 2]);
+    worker.shutdown().await;
+}
+
+async fn waits_then_sleeps(ctx: Context, (): ()) -> Result<(), Failure> {
+    let _go: u32 = ctx.wait("go").await?;
+    ctx.sleep(Duration::from_millis(500)).await?;
+    Ok(())
+}
+
+/// A suspension without records cannot be told by its records. While it is in doubt the run goes on
+/// elsewhere, and comes back to this node before the suspension is sent again and refused: what its
+/// driver knows is of the past.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_came_back_is_not_driven_by_what_was_known_before_it_left() {
+    let inner: Arc<dyn Journal> = Arc::new(MemoryJournal::new());
+    let journal = Faulty::new(Arc::clone(&inner));
+    let suspends = |batch: &Batch| {
+        let is_bare = |commit: &RunCommit| {
+            commit.records.is_empty() && matches!(commit.transition, Transition::Suspend { .. })
+        };
+        batch.runs.iter().any(is_bare)
+    };
+    let mut is_lost = false;
+    journal.plan(move |batch| match !is_lost && suspends(batch) {
+        true => {
+            is_lost = true;
+            Fault::LostAfter
+        }
+        false => Fault::None,
+    });
+    // The start and the suspension; what is sent again waits.
+    let gate = Arc::new(tokio::sync::Semaphore::new(2));
+    let at_gate = Arc::clone(&gate);
+    journal.before_commits(move || {
+        let gate = Arc::clone(&at_gate);
+        Box::pin(async move { gate.acquire().await.unwrap().forget() })
+    });
+    let worker = start(&journal, quick().workflow(waits_then_sleeps)).await;
+    let handle = worker
+        .client()
+        .start(waits_then_sleeps, "a", ())
+        .await
+        .unwrap();
+    journal.refuse_claims(true);
+    eventually("the answer to the suspension is lost", || async {
+        journal.failed() == 1
+    })
+    .await;
+
+    let elsewhere = quick().workflow(waits_then_sleeps);
+    let elsewhere = elsewhere.start_on(Arc::clone(&inner)).await.unwrap();
+    let client = elsewhere.client();
+    client.signal("a", "go", &1).await.unwrap();
+    eventually("the run sleeps, after it went on elsewhere", || async {
+        let info = client.describe("a").await.unwrap();
+        let history = client.history(handle.run_id(), 0, 100).await.unwrap();
+        let sleeps = |item: &HistoryRecord| item.kind() == RecordKind::TimerStarted;
+        info.status == RunStatus::Pending && history.items.iter().any(sleeps)
+    })
+    .await;
+    elsewhere.shutdown().await;
+    journal.refuse_claims(false);
+    eventually("the run comes back", || async {
+        worker.client().describe("a").await.unwrap().status == RunStatus::Running
+    })
+    .await;
+    gate.add_permits(1_000);
+    tokio::time::timeout(Duration::from_secs(20), handle.result())
+        .await
+        .expect("the run does not sleep for ever")
+        .unwrap();
     worker.shutdown().await;
 }

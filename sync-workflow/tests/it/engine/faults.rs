@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -62,6 +62,7 @@ pub(crate) struct Faulty {
     /// How many answers to signals are still to be lost.
     loses_signals: AtomicUsize,
     looked_at_owned: AtomicUsize,
+    refuses_claims: AtomicBool,
 }
 
 impl Faulty {
@@ -74,6 +75,7 @@ impl Faulty {
             failed: AtomicUsize::new(0),
             loses_signals: AtomicUsize::new(0),
             looked_at_owned: AtomicUsize::new(0),
+            refuses_claims: AtomicBool::new(false),
         })
     }
 
@@ -93,6 +95,11 @@ impl Faulty {
     /// Delivers so many signals without an answer.
     pub(crate) fn lose_signals(&self, count: usize) {
         self.loses_signals.store(count, Ordering::SeqCst);
+    }
+
+    /// Whether claims fail from now on.
+    pub(crate) fn refuse_claims(&self, refuses: bool) {
+        self.refuses_claims.store(refuses, Ordering::SeqCst);
     }
 
     /// How many commits have failed, by plan or by themselves.
@@ -165,6 +172,9 @@ impl Journal for Faulty {
     }
 
     async fn claim(&self, node: NodeId, request: &ClaimRequest) -> Result<Claim> {
+        if self.refuses_claims.load(Ordering::SeqCst) {
+            return Err(Error::Unavailable("as planned".into()));
+        }
         self.inner.claim(node, request).await
     }
 
