@@ -402,11 +402,11 @@ impl Incarnation {
     }
 }
 
-/// Completes when no run is in memory.
+/// Completes when no run is in memory, and none is about to be born here.
 async fn empty(node: &Node) {
     loop {
         let departed = node.departed.notified();
-        if node.resident_count() == 0 {
+        if node.is_empty() {
             return;
         }
         // A departure between the count and the wait is not missed: the wait was registered first.

@@ -125,7 +125,9 @@ impl Node {
 
     /// A run was started: drives it if it was born here, tells the others if not.
     pub(crate) fn placed(self: &Arc<Self>, run: NewRun) {
-        let place = lock(&self.kept_places).remove(&run.run);
+        // Until the run is in memory its place counts as kept: a node that drains waits for it.
+        let mut kept_places = lock(&self.kept_places);
+        let place = kept_places.remove(&run.run);
         match (run.placement, place) {
             (Placement::Here, Some(place)) => {
                 let claimed = ClaimedRun {
@@ -191,6 +193,9 @@ impl Node {
     }
 
     fn drive(self: &Arc<Self>, claimed: ClaimedRun, origin: Origin, place: OwnedSemaphorePermit) {
+        if self.is_fenced() {
+            return;
+        }
         let (mailbox, messages) = Mailbox::new();
         {
             let mut residents = lock(&self.residents);
@@ -253,6 +258,11 @@ impl Node {
 
     pub(crate) fn is_resident(&self, run: RunId) -> bool {
         lock(&self.residents).contains_key(&run)
+    }
+
+    /// Whether nothing is in memory, and nothing that begins here is being started.
+    pub(crate) fn is_empty(&self) -> bool {
+        lock(&self.kept_places).is_empty() && self.resident_count() == 0
     }
 
     pub(crate) fn resident_count(&self) -> usize {
