@@ -129,7 +129,9 @@ impl Driver {
         };
         let alarm = Waker::from(Arc::new(Alarm(self.mailbox.clone())));
         let mut execution = Execution::new(machine, future, alarm);
-        let running = self.activities.running();
+        // One whose end waits for a step's commit has not been interrupted.
+        let mut running = self.activities.running();
+        running.extend(self.steps.deferred_activities());
         let turn = execution.start(self.node.clock.now(), &running);
         self.execution = Some(execution);
         self.take(turn);

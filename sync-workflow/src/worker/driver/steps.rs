@@ -68,6 +68,11 @@ impl Steps {
         self.deferred.push(event);
     }
 
+    /// The activities whose end is deferred.
+    pub(super) fn deferred_activities(&self) -> impl Iterator<Item = CommandId> {
+        self.deferred.iter().filter_map(closed_activity)
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.running.is_empty()
             && self.ready.is_empty()
@@ -260,12 +265,7 @@ impl Driver {
         match self.load().await {
             Ok((records, attempts)) => {
                 self.replay(records, attempts);
-                let closed: Vec<_> = self
-                    .steps
-                    .deferred
-                    .iter()
-                    .filter_map(closed_activity)
-                    .collect();
+                let closed: Vec<_> = self.steps.deferred_activities().collect();
                 self.gated.retain(|(_, action)| match action {
                     Action::StartActivity { command, .. } => !closed.contains(command),
                     _ => true,
