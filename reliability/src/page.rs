@@ -12,8 +12,8 @@ delivered exactly once. Killing any process at any instruction loses no committe
 const NOT_TESTED: &str = "\
 - Loss of power: clusters run without fsync, for no fault here takes the machine down with its disk cache.
 - Several machines: all processes are on one. A proxy stands for the network, and a skewed clock for another machine's.
-- A clock that runs at another rate.
-- In the simulator: starts through a worker's own client, eviction after a finite time, crowding.";
+- Outside of the simulator: a clock that runs at another rate, leaps or stands still.
+- In the simulator: clients that await results; a step or a signal that arrives after the database was asked what became of it.";
 
 /// Writes the page. It is a function of the findings.
 pub(crate) fn of(findings: &Findings) -> String {

@@ -33,9 +33,16 @@ pub(crate) enum Fault {
     Stop(usize),
     /// Nothing gets in or out of the process until this time.
     Freeze(usize, u64),
+    /// The process's machine is suspended until this time: nothing gets in or out, and its clock
+    /// hardly moves.
+    Suspend(usize, u64),
+    /// The machine goes on.
+    Resume(usize),
+    /// The clock of the process's machine leaps ahead by so many milliseconds.
+    Leap(usize, u64),
     /// The journal takes the process's lease for shorter than the process does.
     ShortLease(usize, u32),
-    /// The database's clock jumps ahead by so many milliseconds.
+    /// The database's clock jumps by so many milliseconds, back perhaps.
     ClockJump(i64),
     /// The process's connection for hints is lost and comes back.
     LookAgain(usize),
@@ -46,8 +53,13 @@ pub(crate) enum Fault {
 /// What a client does.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Errand {
-    /// Starts a program.
-    Start(usize),
+    /// Starts a program, through the worker of a process or from elsewhere.
+    Start {
+        program: usize,
+        through: Option<usize>,
+    },
+    /// Starts a program unless it is known to have been started.
+    Insist(usize),
     /// Sends the signal of this number, twice perhaps.
     Signal {
         program: usize,

@@ -19,6 +19,7 @@ pub(crate) enum Method {
     Inbox,
     Step,
     Send,
+    Start,
     Notify,
     Look,
 }
@@ -36,12 +37,13 @@ impl Method {
                 | Self::Claim
                 | Self::Step
                 | Self::Send
+                | Self::Start
         )
     }
 
     /// Whether the journal may still be at it when the caller has given up.
     pub(crate) const fn may_be_in_doubt(self) -> bool {
-        matches!(self, Self::Commit | Self::Step | Self::Send)
+        matches!(self, Self::Commit | Self::Step | Self::Send | Self::Start)
     }
 }
 
@@ -82,6 +84,8 @@ pub(crate) struct Call {
     pub(crate) reply: Option<Reply>,
     pub(crate) verdict: Verdict,
     pub(crate) then: Then,
+    /// The journal was asked about it while it was held on its way.
+    pub(crate) was_asked_about: bool,
 }
 
 /// What follows the first of a call's two events, and how long after it, in milliseconds.

@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use sync_workflow::{
     id::{NodeId, Position, RunId},
     journal::{
-        Batch, BatchOutcome, Claim, ClaimRequest, Error, History, Journal, NewSignal,
-        OpenTransaction, Result, RunCommit, RunOutcome, RunSelector, SignalOutcome,
-        TransactionCommit, Transition,
+        Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Error, History, IdReuse, Journal,
+        NewSignal, OpenTransaction, Result, RunCommit, RunOutcome, RunSelector, SignalOutcome,
+        StartOutcome, TransactionCommit, Transition, WakeAt,
     },
 };
 
@@ -67,16 +67,39 @@ pub(crate) fn commit(world: &World, node: NodeId, mut batch: Batch) -> Result<Ba
         Some(Mutant::ForgottenAttempts) => {
             batch.runs.iter_mut().for_each(|run| run.attempts.clear())
         }
+        Some(Mutant::BlindStart) => {
+            let starts = batch.starts.iter_mut();
+            starts.for_each(|new| new.reuse = IdReuse::StartNew);
+        }
+        Some(Mutant::ForgottenAlarm) => batch.runs.iter_mut().for_each(forget_alarm),
         Some(Mutant::BlindSuspension) => {
             batch.runs.iter_mut().for_each(|run| look_away(world, run))
         }
         _ => {}
     }
-    let mut outcome = in_order(batch, |batch| at_once(world.journal.commit(node, batch)))?;
+    let mut met_itself = 0;
+    let mut suspensions = 0;
+    let mut outcome = in_order(batch, |batch| {
+        let outcome = at_once(world.journal.commit(node, batch))?;
+        for (commit, came_of_it) in batch.runs.iter().zip(&outcome.runs) {
+            let is_there =
+                *came_of_it == RunOutcome::Lost && is_stored(world, commit) == Some(true);
+            met_itself += u64::from(is_there);
+            let is_asleep = matches!(commit.transition, Transition::Suspend { .. })
+                && *came_of_it == RunOutcome::Committed;
+            suspensions += u64::from(is_asleep);
+        }
+        Ok(outcome)
+    })?;
     let mut state = world.lock();
     state.ledger.commits += 1;
-    let lost = outcome.runs.iter().filter(|run| **run == RunOutcome::Lost);
-    state.ledger.lost_runs += u32::try_from(lost.count()).unwrap_or(u32::MAX);
+    state.ledger.suspensions += suspensions;
+    // Nobody hears what comes of a belated commit.
+    if !state.is_belated {
+        state.ledger.met_itself += met_itself;
+        let lost = outcome.runs.iter().filter(|run| **run == RunOutcome::Lost);
+        state.ledger.lost_runs += u32::try_from(lost.count()).unwrap_or(u32::MAX);
+    }
     let is_dead = state.ledger.dead.contains(&node);
     drop(state);
     if is_dead {
@@ -109,20 +132,33 @@ fn in_order(
 /// What was told to be committed must be there.
 pub(crate) fn check_acknowledged(world: &World, batch: &Batch, outcome: &BatchOutcome) {
     for (commit, came_of_it) in batch.runs.iter().zip(&outcome.runs) {
-        let Some(first) = commit.records.first() else {
-            continue;
-        };
-        let stored = at_once(world.journal.load(commit.run, first.position, 1));
-        let is_there = stored.is_ok_and(|stored| stored.records.first() == Some(first));
-        if *came_of_it != RunOutcome::Lost && !is_there {
+        if *came_of_it != RunOutcome::Lost && is_stored(world, commit) == Some(false) {
             world.violate(|| {
                 format!(
-                    "record {} of {} was acknowledged and is not in the journal",
-                    first.position, commit.run
+                    "records of {} were acknowledged and are not in the journal",
+                    commit.run
                 )
             });
         }
     }
+    for (start, came_of_it) in batch.starts.iter().zip(&outcome.starts) {
+        let found = at_once(world.journal.describe(&RunSelector::Run(start.run)));
+        if *came_of_it == StartOutcome::Started && !found.is_ok_and(|found| found.is_some()) {
+            world.violate(|| {
+                format!(
+                    "the start of {} was acknowledged and is not in the journal",
+                    start.run
+                )
+            });
+        }
+    }
+}
+
+/// Whether the first record of a commit has its place in the journal, if it has one.
+fn is_stored(world: &World, commit: &RunCommit) -> Option<bool> {
+    let first = commit.records.first()?;
+    let stored = at_once(world.journal.load(commit.run, first.position, 1));
+    Some(stored.is_ok_and(|stored| stored.records.first() == Some(first)))
 }
 
 pub(crate) fn was_committed(world: &World, node: NodeId, batch: &Batch) -> Result<Option<bool>> {
@@ -131,6 +167,14 @@ pub(crate) fn was_committed(world: &World, node: NodeId, batch: &Batch) -> Resul
         Some(Mutant::AssumeCommitted) => Ok(Some(true)),
         _ => at_once(world.journal.was_committed(node, batch)),
     }
+}
+
+pub(crate) fn owned(world: &World, node: NodeId) -> Result<Vec<ClaimedRun>> {
+    let mut owned = at_once(world.journal.owned(node))?;
+    if world.mutant == Some(Mutant::ForgetfulOwner) {
+        owned.clear();
+    }
+    Ok(owned)
 }
 
 pub(crate) fn claim(world: &World, node: NodeId, request: &ClaimRequest) -> Result<Claim> {
@@ -221,9 +265,10 @@ fn is_lost(world: &World) -> bool {
 }
 
 /// What a journal would answer if everything had happened.
-fn claimed_outcome(batch: &Batch) -> BatchOutcome {
+pub(crate) fn claimed_outcome(batch: &Batch) -> BatchOutcome {
     BatchOutcome {
         runs: vec![RunOutcome::Committed; batch.runs.len()],
+        starts: vec![StartOutcome::Started; batch.starts.len()],
         ..BatchOutcome::default()
     }
 }
@@ -245,6 +290,12 @@ fn look_away(world: &World, commit: &mut RunCommit) {
     if let Transition::Suspend { seen_inbox, .. } = &mut commit.transition {
         let inbox = at_once(world.journal.inbox(commit.run, &[], 1));
         *seen_inbox = inbox.map_or(*seen_inbox, |inbox| inbox.count);
+    }
+}
+
+fn forget_alarm(commit: &mut RunCommit) {
+    if let Transition::Suspend { wake_at, .. } = &mut commit.transition {
+        *wake_at = WakeAt::Arrival;
     }
 }
 
@@ -273,6 +324,13 @@ fn commit_unfenced(world: &World, node: NodeId, batch: &Batch) -> Result<BatchOu
             }
             Err(_) => outcome.runs.push(RunOutcome::Lost),
         }
+    }
+    if !batch.starts.is_empty() {
+        let starts = Batch {
+            runs: Vec::new(),
+            starts: batch.starts.clone(),
+        };
+        outcome.starts = at_once(world.journal.commit(node, &starts))?.starts;
     }
     Ok(outcome)
 }

@@ -5,7 +5,8 @@ use sync_workflow::{
     Failure, FailureKind,
     id::{Position, RunId, WorkflowId},
     journal::{
-        Hint, IdReuse, Journal, NewRun, NewSignal, Placement, RunSelector, SignalOutcome, WokenRun,
+        Hint, IdReuse, Journal, NewRun, NewSignal, Placement, RunSelector, SignalOutcome,
+        StartOutcome, WokenRun,
     },
     record::{Record, RecordKind},
 };
@@ -14,6 +15,7 @@ use uuid::Uuid;
 use crate::{
     agenda::{Errand, Event},
     interpret::{Job, SQUATTER},
+    local,
     mutant::Mutant,
     program::{SIGNALS, signal_value, workflow_id},
     world::{World, at_once},
@@ -28,14 +30,18 @@ pub(crate) fn plan(world: &World, rng: &mut Rng) {
     let end = world.profile.quiet_at;
     let mut state = world.lock();
     for (number, program) in world.script.programs.iter().enumerate() {
-        let start = rng.u64(0..end / 2);
+        let start = match world.profile.is_stampede {
+            true => rng.u64(300..320),
+            false => rng.u64(0..end / 2),
+        };
         if program.parent.is_none() {
-            let errand = Errand::Start(number);
-            state.agenda.enter(start, Event::Errand(errand));
-            if rng.u32(0..10) < 2 {
+            let mut enter = |at: u64, errand| state.agenda.enter(at, Event::Errand(errand));
+            enter(start, start_of(world, number, rng));
+            if rng.u32(0..10) < 3 {
                 let again = rng.u64(0..end);
-                state.agenda.enter(again.max(start), Event::Errand(errand));
+                enter(again.max(start), start_of(world, number, rng));
             }
+            enter(start + rng.u64(1_000..20_000), Errand::Insist(number));
             let may_be_asked = program.may_cancel && !program.may_terminate;
             if may_be_asked {
                 let at = rng.u64(start..end + 5_000);
@@ -66,6 +72,14 @@ pub(crate) fn plan(world: &World, rng: &mut Rng) {
     }
 }
 
+fn start_of(world: &World, program: usize, rng: &mut Rng) -> Errand {
+    let is_local = rng.u32(0..100) < world.profile.local_starts;
+    Errand::Start {
+        program,
+        through: is_local.then(|| rng.usize(0..world.profile.processes)),
+    }
+}
+
 /// Takes a workflow id, so that children of that id are rejected.
 fn squat(world: &World) {
     let run = new_run(SQUATTER, u128::MAX, usize::MAX);
@@ -83,11 +97,7 @@ fn new_run(id: &str, number: u128, program: usize) -> NewRun {
     /// A version 7 uuid of the beginning of the simulation, but for its last bits.
     const FIRST: u128 = 0x01b8_da06_f000_7000_8000_0000_0000_0000;
     let run = RunId::from_uuid(Uuid::from_u128(FIRST | (number & 0xffff_ffff)));
-    let job = Job {
-        program,
-        segment: 0,
-        outcomes: Vec::new(),
-    };
+    let job = Job::first(program);
     NewRun {
         run,
         chain: run,
@@ -138,7 +148,12 @@ pub(crate) fn run(world: &World, errand: Errand) {
         format!("a client: {errand:?}")
     });
     match errand {
-        Errand::Start(program) => start(world, program),
+        Errand::Start { program, .. } => start(world, program),
+        Errand::Insist(program) => {
+            if !world.lock().ledger.started.contains(&program) {
+                start(world, program);
+            }
+        }
         Errand::Signal {
             program,
             name,
@@ -156,7 +171,8 @@ pub(crate) fn run(world: &World, errand: Errand) {
 
 fn kind(errand: Errand) -> u64 {
     match errand {
-        Errand::Start(program) => program as u64,
+        Errand::Start { program, .. } => program as u64,
+        Errand::Insist(program) => 300 + program as u64,
         Errand::Signal {
             program,
             name,
@@ -171,7 +187,12 @@ fn start(world: &World, program: usize) {
     let is_first = world.lock().ledger.started.insert(program);
     let number = program as u128 + if is_first { 1 } else { 1_000 };
     let run = new_run(&workflow_id(program), number, program);
-    at_once(world.journal.start(&run)).expect("the memory journal takes a run");
+    let outcome = at_once(world.journal.start(&run)).expect("the memory journal takes a run");
+    let (told, is_new) = match outcome {
+        StartOutcome::Started => (run.run, true),
+        StartOutcome::Existing { run, .. } => (run, false),
+    };
+    local::told(world, program, told, is_new);
     world.broadcast(&[Hint::Ready("default".into())]);
 }
 

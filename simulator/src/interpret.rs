@@ -26,6 +26,17 @@ pub(crate) struct Job {
     pub(crate) outcomes: Vec<Outcome>,
 }
 
+impl Job {
+    /// A program from its beginning.
+    pub(crate) const fn first(program: usize) -> Self {
+        Self {
+            program,
+            segment: 0,
+            outcomes: Vec::new(),
+        }
+    }
+}
+
 /// What a step came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Outcome {
@@ -212,11 +223,7 @@ async fn send(ctx: &Context, to: usize, name: usize, number: u64) -> Result<Outc
 }
 
 async fn child(ctx: &Context, program: usize, tie: Tie) -> Result<Outcome, Stopped> {
-    let job = Job {
-        program,
-        segment: 0,
-        outcomes: Vec::new(),
-    };
+    let job = Job::first(program);
     let id = WorkflowId::new(workflow_id(program)).expect("a short text is an id");
     let call = ctx.child(Interpreter::workflow(), job).id(id);
     match tie {
@@ -233,11 +240,7 @@ async fn child(ctx: &Context, program: usize, tie: Tie) -> Result<Outcome, Stopp
 }
 
 async fn taken_child(ctx: &Context) -> Result<Outcome, Stopped> {
-    let job = Job {
-        program: usize::MAX,
-        segment: 0,
-        outcomes: Vec::new(),
-    };
+    let job = Job::first(usize::MAX);
     let id = WorkflowId::new(SQUATTER).expect("a short text is an id");
     let call = ctx.child(Interpreter::workflow(), job).id(id);
     outcome(ctx, call.await, Outcome::Child)

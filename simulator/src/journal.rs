@@ -18,7 +18,6 @@ use sync_workflow::{
     },
     record::Record,
 };
-use tokio::time::Instant;
 
 use crate::{
     call::Method,
@@ -33,8 +32,6 @@ pub(crate) struct FaultyJournal {
     link: Arc<Link>,
     /// What the world calls the nodes of this process: their own names are random.
     names: Mutex<HashMap<NodeId, NodeId>>,
-    /// The last answer about the database's time, as the worker keeps it.
-    clock: Mutex<Option<(Instant, Timestamp)>>,
 }
 
 impl FaultyJournal {
@@ -42,7 +39,6 @@ impl FaultyJournal {
         Self {
             link,
             names: Mutex::default(),
-            clock: Mutex::default(),
         }
     }
 
@@ -74,38 +70,12 @@ impl FaultyJournal {
     fn own_woken(&self, woken: &mut WokenRun) {
         woken.node = woken.node.map(|node| self.own(node));
     }
-
-    /// Keeps the database's time as the worker does that was told it.
-    fn told(&self, told: Timestamp) -> Timestamp {
-        let now = Instant::now();
-        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
-        *clock = Some((now, told));
-        told
-    }
-
-    /// A time that the worker has not reached when it hears of it. A wait of no length at all would
-    /// race with hints that wait already, in an order that no seed decides. A worker that always
-    /// looks waits no longer than that anyway.
-    fn ahead(&self, at: Timestamp) -> Option<Timestamp> {
-        if self.link.world.profile.looks_always {
-            return None;
-        }
-        let clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
-        let soon = clock
-            .map(|clock| carried(clock, Instant::now()))
-            .and_then(|now| now.checked_add(Duration::from_micros(1)).ok());
-        Some(soon.map_or(at, |soon| soon.max(at)))
-    }
-}
-
-fn carried((at, told): (Instant, Timestamp), now: Instant) -> Timestamp {
-    told.checked_add(now - at).unwrap_or(told)
 }
 
 #[async_trait]
 impl Journal for FaultyJournal {
     fn commits_at_once(&self) -> usize {
-        2
+        self.link.world.profile.commits.at_once
     }
 
     async fn enlist(&self, node: NodeId, lease: Duration) -> Result<Timestamp> {
@@ -118,16 +88,14 @@ impl Journal for FaultyJournal {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(node, known);
-        let now = self
-            .call(Method::Enlist, None, move |world| {
-                at_once(
-                    world
-                        .journal
-                        .enlist(known, deed::granted(world, process, lease)),
-                )
-            })
-            .await?;
-        Ok(self.told(now))
+        self.call(Method::Enlist, None, move |world| {
+            at_once(
+                world
+                    .journal
+                    .enlist(known, deed::granted(world, process, lease)),
+            )
+        })
+        .await
     }
 
     async fn renew(&self, node: NodeId, lease: Duration) -> Result<Renewal> {
@@ -141,7 +109,7 @@ impl Journal for FaultyJournal {
                 )
             })
             .await?;
-        renewal.now = self.told(deed::told(&self.link.world, renewal.now));
+        renewal.now = deed::told(&self.link.world, renewal.now);
         Ok(renewal)
     }
 
@@ -158,7 +126,13 @@ impl Journal for FaultyJournal {
 
     async fn commit(&self, node: NodeId, batch: &Batch) -> Result<BatchOutcome> {
         let (node, asked) = (self.known(node), batch.clone());
-        let about = batch.runs.iter().map(|commit| commit.run).min();
+        let runs = batch.runs.iter().map(|commit| commit.run);
+        let about = runs.chain(batch.starts.iter().map(|new| new.run)).min();
+        if self.link.world.crosses_lanes(&self.link) {
+            let outcome = deed::claimed_outcome(batch);
+            deed::check_acknowledged(&self.link.world, batch, &outcome);
+            return Ok(outcome);
+        }
         let mut outcome = self
             .call(Method::Commit, about, move |world| {
                 deed::commit(world, node, asked)
@@ -175,7 +149,10 @@ impl Journal for FaultyJournal {
     async fn was_committed(&self, node: NodeId, batch: &Batch) -> Result<Option<bool>> {
         let (node, batch) = (self.known(node), batch.clone());
         let (process, life) = (self.link.process, self.link.life);
-        self.call(Method::WasCommitted, None, move |world| {
+        // As for a commit of the same batch: two may be asked about at once.
+        let runs = batch.runs.iter().map(|commit| commit.run);
+        let about = runs.chain(batch.starts.iter().map(|new| new.run)).min();
+        self.call(Method::WasCommitted, about, move |world| {
             world.settle_doubts(process, life);
             deed::was_committed(world, node, &batch)
         })
@@ -189,17 +166,14 @@ impl Journal for FaultyJournal {
                 deed::claim(world, node, &request)
             })
             .await?;
-        claim.now = self.told(deed::told(&self.link.world, claim.now));
-        claim.next_wake = claim.next_wake.and_then(|at| self.ahead(at));
+        claim.now = deed::told(&self.link.world, claim.now);
         Ok(claim)
     }
 
     async fn owned(&self, node: NodeId) -> Result<Vec<ClaimedRun>> {
         let node = self.known(node);
-        self.call(Method::Owned, None, move |world| {
-            at_once(world.journal.owned(node))
-        })
-        .await
+        self.call(Method::Owned, None, move |world| deed::owned(world, node))
+            .await
     }
 
     async fn load(&self, run: RunId, from: Position, limit: u32) -> Result<History> {
@@ -244,7 +218,11 @@ impl Journal for FaultyJournal {
     }
 
     async fn start(&self, run: &NewRun) -> Result<StartOutcome> {
-        self.link.world.journal.start(run).await
+        let run = run.clone();
+        self.call(Method::Start, Some(run.run), move |world| {
+            at_once(world.journal.start(&run))
+        })
+        .await
     }
 
     async fn start_in(

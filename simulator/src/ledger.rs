@@ -29,8 +29,26 @@ pub(crate) struct Ledger {
     pub(crate) dead: HashSet<NodeId>,
     /// The signals that were delivered, in order, by workflow id.
     pub(crate) delivered: HashMap<String, Vec<u64>>,
-    /// The programs that somebody asked to cancel, or ended.
+    /// The programs whose start is known to have happened.
     pub(crate) started: HashSet<usize>,
+    /// The run that clients were told to have started, by program.
+    pub(crate) begun: HashMap<usize, RunId>,
+    /// How many starts through a worker's own client were answered.
+    pub(crate) local_starts: u64,
+    /// How often a run gave up its place in memory.
+    pub(crate) suspensions: u64,
+    /// How many commits were sent while another of the same process was under way, and how many
+    /// of them happened before it.
+    pub(crate) beside: u64,
+    pub(crate) overtaking: u64,
+    /// How many crashes fell between two commits that were under way.
+    pub(crate) torn: u64,
+    /// How many commits in doubt happened after the journal had been asked about them.
+    pub(crate) belated: u64,
+    /// How often a commit that was sent again met its own records.
+    pub(crate) met_itself: u64,
+    /// How far the clocks of machines have leapt ahead, in milliseconds.
+    pub(crate) leaps: u64,
     /// How often a driver lost its run for another reason than the end of its node.
     pub(crate) lost_runs: u32,
     /// How many commits happened.

@@ -28,11 +28,13 @@
 mod agenda;
 mod audit;
 mod call;
+mod clock;
 mod deed;
 mod errand;
 mod interpret;
 mod journal;
 mod ledger;
+mod local;
 mod mutant;
 mod oracle;
 mod process;

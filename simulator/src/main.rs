@@ -212,7 +212,9 @@ fn summary(out: &mut impl Write, found: &Found, seconds: f64) -> std::io::Result
     writeln!(
         out,
         "{} steps, {} simulated hours, {} runs, {} records, {} commits, {} attempts, {} steps in transactions, \
-         {} signals, {} crashes, {} dead nodes, {} lost runs",
+         {} signals, {} crashes, {} dead nodes, {} lost runs, {} starts through a worker, {} suspensions, \
+         {} commits beside another, {} of them first, {} crashes between two, {} belated commits, \
+         {} that met themselves",
         figures.steps,
         figures.millis / 3_600_000,
         figures.runs,
@@ -223,7 +225,14 @@ fn summary(out: &mut impl Write, found: &Found, seconds: f64) -> std::io::Result
         figures.signals,
         figures.crashes,
         figures.dead_nodes,
-        figures.lost_runs
+        figures.lost_runs,
+        figures.local_starts,
+        figures.suspensions,
+        figures.beside,
+        figures.overtaking,
+        figures.torn,
+        figures.belated,
+        figures.met_itself
     )
 }
 

@@ -38,4 +38,12 @@ pub enum Mutant {
     EagerReaper,
     /// The children that a commit rejects are not reported.
     SilentRejection,
+    /// A start through a worker's own client begins a run where one of its workflow id has ended.
+    BlindStart,
+    /// A run that gives up its place is not woken when its timer is due.
+    ForgottenAlarm,
+    /// A node is not told of all the runs that name it.
+    ForgetfulOwner,
+    /// A commit that is under way beside another is taken for done when that one is.
+    CrossedLanes,
 }

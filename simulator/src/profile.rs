@@ -10,11 +10,20 @@ pub(crate) struct Profile {
     pub(crate) processes: usize,
     pub(crate) lease: Duration,
     pub(crate) poll_interval: Duration,
-    /// Whether a worker looks at what it owns each time that it claims. Others find runs that a
-    /// lost answer left without a driver at a restart.
-    pub(crate) looks_always: bool,
     pub(crate) evict_after: Duration,
     pub(crate) activity_slots: usize,
+    pub(crate) max_resident_runs: usize,
+    /// How many workflows clients start.
+    pub(crate) workflows: usize,
+    /// Whether they start all at once.
+    pub(crate) is_stampede: bool,
+    /// How many starts of a hundred go through a worker's own client.
+    pub(crate) local_starts: u32,
+    pub(crate) commits: Commits,
+    /// How many crashes fall upon a process with two commits under way.
+    pub(crate) torn_commits: u32,
+    /// How many commits in doubt, of a hundred, a question about them does not wait for.
+    pub(crate) held: u32,
     pub(crate) max_claims: u32,
     /// When the faults stop, in milliseconds.
     pub(crate) quiet_at: u64,
@@ -27,15 +36,32 @@ pub(crate) struct Profile {
     /// How many hints of a hundred are lost, and how many come twice.
     pub(crate) lost_hints: u32,
     pub(crate) repeated_hints: u32,
-    /// How fast the database's clock runs, in thousandths of the workers'.
+    /// How fast the database's clock runs, and that of each process's machine, in thousandths of the
+    /// simulation's.
     pub(crate) clock_rate: i64,
+    pub(crate) machine_rates: Vec<u32>,
     /// How many faults of each kind befall the processes.
     pub(crate) crashes: u32,
     pub(crate) graceful_stops: u32,
     pub(crate) freezes: u32,
     pub(crate) early_expiries: u32,
     pub(crate) clock_jumps: u32,
+    pub(crate) suspensions: u32,
+    pub(crate) leaps: u32,
     pub(crate) has_poison: bool,
+}
+
+/// How much is committed together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Commits {
+    /// How many commits of a node may be under way at once.
+    pub(crate) at_once: usize,
+    /// How much may wait.
+    pub(crate) queue: usize,
+    /// The most in one batch.
+    pub(crate) batch: usize,
+    /// From how many on a batch is halved.
+    pub(crate) worth_halving: usize,
 }
 
 /// How a run without progress is counted where a poison program is about.
@@ -44,24 +70,36 @@ pub(crate) const POISON_CLAIMS: u32 = 3;
 impl Profile {
     pub(crate) fn random(rng: &mut Rng) -> Self {
         let storm = rng.u32(0..4);
-        let looks_always = rng.u32(0..10) < 6;
         let has_poison = rng.u32(0..100) < 4;
         let few = |rng: &mut Rng, most: u32| rng.u32(0..=most * storm / 3);
+        let processes = rng.usize(1..=3);
+        let has_one_clock = rng.bool();
         Self {
-            processes: rng.usize(1..=3),
+            processes,
             lease: Duration::from_millis(rng.u64(1_000..=8_000)),
-            poll_interval: if looks_always {
-                Duration::from_nanos(2)
-            } else {
-                Duration::from_millis(rng.u64(1_000..=6_000))
-            },
-            looks_always,
-            evict_after: if rng.u32(0..10) < 7 {
-                Duration::ZERO
-            } else {
-                Duration::MAX
+            poll_interval: Duration::from_millis(match rng.u32(0..10) {
+                0..=5 => rng.u64(50..=500),
+                _ => rng.u64(1_000..=6_000),
+            }),
+            evict_after: match rng.u32(0..10) {
+                0..=3 => Duration::ZERO,
+                4 => Duration::MAX,
+                _ => Duration::from_millis(rng.u64(1..=3_000)),
             },
             activity_slots: if rng.u32(0..10) < 3 { 1 } else { 64 },
+            max_resident_runs: match rng.u32(0..10) {
+                0..=3 => rng.usize(1..=4),
+                _ => 1_000,
+            },
+            workflows: match rng.u32(0..10) {
+                0 => rng.usize(6..=14),
+                _ => rng.usize(1..=3),
+            },
+            is_stampede: rng.u32(0..10) < 3,
+            local_starts: *rng.choice(&[0, 50, 100]).expect("three to choose from"),
+            commits: Commits::random(rng),
+            torn_commits: few(rng, 2),
+            held: if rng.bool() { 50 } else { 0 },
             max_claims: if has_poison { POISON_CLAIMS } else { 1_000 },
             quiet_at: rng.u64(2_000..=15_000),
             latency: rng.u64(0..=6),
@@ -69,17 +107,43 @@ impl Profile {
             errors: rng.u32(0..=60) * storm,
             lost_hints: rng.u32(0..=30) * storm,
             repeated_hints: rng.u32(0..=10) * storm,
-            clock_rate: if rng.bool() {
-                1_000
-            } else {
-                rng.i64(950..=1_050)
+            clock_rate: match has_one_clock {
+                true => 1_000,
+                false => rng.i64(950..=1_050),
             },
+            machine_rates: (0..processes)
+                .map(|_| match has_one_clock {
+                    true => 1_000,
+                    false => rng.u32(950..=1_050),
+                })
+                .collect(),
             crashes: few(rng, 4),
             graceful_stops: few(rng, 2),
             freezes: few(rng, 3),
             early_expiries: few(rng, 2),
             clock_jumps: few(rng, 1),
+            suspensions: few(rng, 1),
+            leaps: few(rng, 1),
             has_poison,
+        }
+    }
+}
+
+impl Commits {
+    fn random(rng: &mut Rng) -> Self {
+        if rng.u32(0..10) < 3 {
+            return Self {
+                at_once: 2,
+                queue: 4_096,
+                batch: 1_024,
+                worth_halving: 64,
+            };
+        }
+        Self {
+            at_once: rng.usize(1..=3),
+            queue: rng.usize(1..=6),
+            batch: rng.usize(1..=6),
+            worth_halving: rng.usize(2..=3),
         }
     }
 }

@@ -156,7 +156,7 @@ impl Script {
     }
 
     /// Writes the programs of a simulation.
-    pub(crate) fn random(rng: &mut Rng) -> Self {
+    pub(crate) fn random(rng: &mut Rng, workflows: usize) -> Self {
         let mut author = Author {
             rng,
             script: Self {
@@ -166,9 +166,9 @@ impl Script {
             budget: 0,
             sends: 0,
         };
-        let workflows = author.rng.usize(1..=3);
+        let most = if workflows > 3 { 6 } else { 14 };
         for _ in 0..workflows {
-            author.budget = author.rng.u32(3..=14);
+            author.budget = author.rng.u32(3..=most);
             let is_asked_to_cancel = author.chance(25);
             author.program(None, is_asked_to_cancel, 0);
         }

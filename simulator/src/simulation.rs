@@ -1,6 +1,6 @@
 //! One simulation: from a seed to what is wrong with it, if anything is.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use fastrand::Rng;
 use serde::Serialize;
@@ -13,10 +13,11 @@ use sync_workflow::{
 use tokio::task::JoinHandle;
 
 use crate::{
-    agenda::{Event, Fault},
+    agenda::{Errand, Event, Fault},
     audit, errand,
     interpret::{Actor, Interpreter},
     journal::FaultyJournal,
+    local,
     mutant::Mutant,
     process::Link,
     profile::Profile,
@@ -82,6 +83,20 @@ pub struct Figures {
     pub crashes: u64,
     /// Drivers that lost their run while their node lived.
     pub lost_runs: u64,
+    /// Starts through a worker's own client.
+    pub local_starts: u64,
+    /// How often a run gave up its place in memory.
+    pub suspensions: u64,
+    /// Commits that were sent while another of the same process was under way.
+    pub beside: u64,
+    /// Commits that happened before an earlier one of the same process.
+    pub overtaking: u64,
+    /// Crashes between two commits that were under way.
+    pub torn: u64,
+    /// Commits in doubt that happened after the journal had been asked about them.
+    pub belated: u64,
+    /// Commits that were sent again and met their own records.
+    pub met_itself: u64,
 }
 
 impl Figures {
@@ -98,6 +113,13 @@ impl Figures {
         self.dead_nodes += other.dead_nodes;
         self.crashes += other.crashes;
         self.lost_runs += other.lost_runs;
+        self.local_starts += other.local_starts;
+        self.suspensions += other.suspensions;
+        self.beside += other.beside;
+        self.overtaking += other.overtaking;
+        self.torn += other.torn;
+        self.belated += other.belated;
+        self.met_itself += other.met_itself;
     }
 }
 
@@ -141,7 +163,10 @@ impl Simulation {
             profile.has_poison = true;
             profile.max_claims = crate::profile::POISON_CLAIMS;
         }
-        let mut script = Script::random(&mut rng);
+        if options.mutant == Some(Mutant::HintsOnly) {
+            profile.poll_interval = Duration::from_secs(36_000);
+        }
+        let mut script = Script::random(&mut rng, profile.workflows);
         let poison = profile.has_poison.then(|| script.add_poison());
         let world = World::new(rng.fork(), script, profile, options);
         errand::plan(&world, &mut rng);
@@ -205,7 +230,25 @@ impl Simulation {
             Event::Done(id) => self.world.done(id),
             Event::Hint { process, hint } => self.world.deliver(process, hint),
             Event::Fault(fault) => self.befall(fault, now),
-            Event::Errand(errand) => errand::run(&self.world, errand),
+            Event::Errand(errand) => self.run_errand(errand),
+        }
+    }
+
+    fn run_errand(&self, errand: Errand) {
+        if let Errand::Start {
+            program,
+            through: Some(process),
+        } = errand
+            && let Process::Up(link, worker) = &self.processes[process]
+        {
+            let now = self.world.now();
+            let numbers = [31, program as u64, process as u64];
+            self.world.lock().note(now, numbers, || {
+                format!("a client within p{process} starts program {program}")
+            });
+            local::start(link, worker.client(), program);
+        } else {
+            errand::run(&self.world, errand);
         }
     }
 
@@ -216,6 +259,9 @@ impl Simulation {
             Fault::Stop(process) => [process as u64, 2],
             Fault::Freeze(process, until) => [process as u64, until],
             Fault::ShortLease(process, share) => [process as u64, u64::from(share)],
+            Fault::Suspend(process, until) => [process as u64, until],
+            Fault::Resume(process) => [process as u64, 6],
+            Fault::Leap(process, millis) => [process as u64, millis],
             Fault::ClockJump(millis) => [millis.unsigned_abs(), 3],
             Fault::LookAgain(process) => [process as u64, 4],
             Fault::Quiet => [0, 5],
@@ -230,6 +276,15 @@ impl Simulation {
             Fault::Freeze(process, until) => {
                 self.world.lock().processes[process].frozen_until = until;
             }
+            Fault::Suspend(process, until) => {
+                self.world.clocks[process].suspend();
+                let mut state = self.world.lock();
+                state.processes[process].frozen_until = until;
+                let resume = Event::Fault(Fault::Resume(process));
+                state.agenda.enter(until, resume);
+            }
+            Fault::Resume(process) => self.world.clocks[process].resume(),
+            Fault::Leap(process, millis) => self.world.leap(process, millis),
             Fault::ShortLease(process, share) => {
                 self.world.lock().processes[process].lease_share = share;
             }
@@ -241,6 +296,7 @@ impl Simulation {
 
     /// The faults are over: every process lives, and nothing gets lost any more.
     fn calm(&mut self, now: u64) {
+        self.world.clocks.iter().for_each(|clock| clock.resume());
         {
             let mut state = self.world.lock();
             state.is_quiet = true;
@@ -250,8 +306,7 @@ impl Simulation {
             }
         }
         for process in 0..self.processes.len() {
-            let is_up = matches!(self.processes[process], Process::Up(..));
-            if !is_up || !self.world.profile.looks_always {
+            if !matches!(self.processes[process], Process::Up(..)) {
                 self.crash(process, now);
                 self.world
                     .lock()
@@ -273,7 +328,7 @@ impl Simulation {
         let link = Link::new(Arc::clone(&self.world), process, life);
         let profile = &self.world.profile;
         let starting = Worker::builder()
-            .simulated(worker::Simulation::new())
+            .simulated(self.surroundings(process))
             .workflow(Interpreter(Arc::clone(&link)))
             .activity(Actor(Arc::clone(&link)))
             .lease(profile.lease)
@@ -281,12 +336,28 @@ impl Simulation {
             .evict_after(profile.evict_after)
             .activity_slots(profile.activity_slots)
             .max_claims(profile.max_claims)
-            .max_resident_runs(1_000)
+            .max_resident_runs(profile.max_resident_runs)
             .start_on(Arc::new(FaultyJournal::new(Arc::clone(&link))));
         self.processes[process] = Process::Starting(link, tokio::spawn(starting));
     }
 
+    /// What is simulated around a worker.
+    fn surroundings(&self, process: usize) -> worker::Simulation {
+        let clock = Arc::clone(&self.world.clocks[process]);
+        let world = Arc::downgrade(&self.world);
+        let commits = self.world.profile.commits;
+        worker::Simulation::on_clock(move || clock.now())
+            .run_ids(move || {
+                let world = world
+                    .upgrade()
+                    .expect("a client lives no longer than the world");
+                world.name_run()
+            })
+            .commits(commits.queue, commits.batch, commits.worth_halving)
+    }
+
     fn crash(&mut self, process: usize, now: u64) {
+        self.world.note_torn(process);
         match std::mem::replace(&mut self.processes[process], Process::Down) {
             Process::Down => return,
             Process::Starting(link, starting) => {
@@ -427,6 +498,13 @@ impl Simulation {
             .sum();
         figures.dead_nodes = ledger.dead.len() as u64;
         figures.lost_runs = u64::from(ledger.lost_runs);
+        figures.local_starts = ledger.local_starts;
+        figures.suspensions = ledger.suspensions;
+        figures.beside = ledger.beside;
+        figures.overtaking = ledger.overtaking;
+        figures.torn = ledger.torn;
+        figures.belated = ledger.belated;
+        figures.met_itself = ledger.met_itself;
         figures.runs = ledger.runs;
         figures.records = ledger.records;
         let trace = std::mem::replace(&mut state.trace, Trace::new(false));
@@ -480,7 +558,15 @@ fn plan_faults(world: &World, rng: &mut Rng) {
     }
     for _ in 0..profile.clock_jumps {
         let (at, _) = someone(rng);
-        enter(at, Fault::ClockJump(rng.i64(0..10_000)));
+        enter(at, Fault::ClockJump(rng.i64(-3_000..10_000)));
+    }
+    for _ in 0..profile.suspensions {
+        let (at, process) = someone(rng);
+        enter(at, Fault::Suspend(process, at + rng.u64(0..lease * 3)));
+    }
+    for _ in 0..profile.leaps {
+        let (at, process) = someone(rng);
+        enter(at, Fault::Leap(process, rng.u64(0..lease * 2)));
     }
     for _ in 0..rng.u32(0..3) {
         let (at, process) = someone(rng);

@@ -49,9 +49,14 @@ fn due_at(record: &Record) -> Option<Timestamp> {
 }
 
 /// How far a worker's idea of the database's time may run ahead, in milliseconds: as far as the two
-/// clocks drift apart while its lease lasts, which is the longest time without an answer.
+/// clocks drift apart until a quick answer puts it right (as long as its lease lasts, or until the
+/// faults are over), and as far as they leapt.
 fn tolerance(world: &World) -> i64 {
-    let drift = (world.profile.clock_rate - 1_000).abs();
-    let lease = i64::try_from(world.profile.lease.as_millis()).unwrap_or(i64::MAX);
-    lease * drift / 1_000 + 5
+    let profile = &world.profile;
+    let rates = profile.machine_rates.iter().copied().map(i64::from);
+    let drift = rates.map(|rate| rate - profile.clock_rate).max();
+    let lease = i64::try_from(profile.lease.as_millis()).unwrap_or(i64::MAX);
+    let quiet_at = i64::try_from(profile.quiet_at).unwrap_or(i64::MAX);
+    let leaps = i64::try_from(world.lock().ledger.leaps).unwrap_or(i64::MAX);
+    (lease + quiet_at) * drift.unwrap_or(0).max(0) / 900 + leaps + 5
 }

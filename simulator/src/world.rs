@@ -13,7 +13,7 @@ use fastrand::Rng;
 use futures_util::FutureExt;
 use jiff::Timestamp;
 use sync_workflow::{
-    id::NodeId,
+    id::{NodeId, RunId},
     journal::{Hint, Result, memory::MemoryJournal},
 };
 use tokio::{
@@ -23,8 +23,9 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::{
-    agenda::{Agenda, Event},
+    agenda::{Agenda, Event, Fault},
     call::{Call, Key, Method, Then, Verdict, error_of},
+    clock::MachineClock,
     ledger::Ledger,
     mutant::Mutant,
     process::Link,
@@ -40,6 +41,8 @@ pub(crate) struct World {
     pub(crate) profile: Profile,
     pub(crate) mutant: Option<Mutant>,
     pub(crate) journal: MemoryJournal,
+    /// The clock of each process's machine.
+    pub(crate) clocks: Vec<Arc<MachineClock>>,
     start: Instant,
     /// How far the database's clock has jumped, in milliseconds.
     jumped: Arc<AtomicI64>,
@@ -61,6 +64,12 @@ pub(crate) struct State {
     calls: BTreeMap<u64, Call>,
     works: BTreeMap<u64, oneshot::Sender<()>>,
     last_id: u64,
+    /// What reaches the journal now is a commit in doubt that it was asked about already.
+    pub(crate) is_belated: bool,
+    /// How many crashes between two commits are still to come.
+    torn_left: u32,
+    /// How many runs were named for workers' own clients.
+    named: u128,
 }
 
 enum Asked {
@@ -97,6 +106,12 @@ impl World {
                 ..Surroundings::default()
             })
             .collect();
+        let clocks = profile
+            .machine_rates
+            .iter()
+            .map(|rate| Arc::new(MachineClock::new(*rate)))
+            .collect();
+        let torn_left = profile.torn_commits;
         let state = State {
             rng,
             trace: Trace::new(options.traces),
@@ -109,12 +124,16 @@ impl World {
             calls: BTreeMap::new(),
             works: BTreeMap::new(),
             last_id: 0,
+            is_belated: false,
+            torn_left,
+            named: 0,
         };
         Arc::new(Self {
             script,
             profile,
             mutant: options.mutant,
             journal: MemoryJournal::with_clock(clock),
+            clocks,
             start,
             jumped,
             state: Mutex::new(state),
@@ -136,6 +155,9 @@ impl World {
     }
 
     pub(crate) fn jump_clock(&self, millis: i64) {
+        if millis < 0 {
+            self.lock().ledger.leaps += millis.unsigned_abs();
+        }
         self.jumped.fetch_add(millis, Ordering::Relaxed);
     }
 
@@ -178,6 +200,7 @@ impl World {
             })),
             verdict: Verdict::Answer,
             then: Then::Nothing,
+            was_asked_about: false,
         };
         self.lock().arrived.push((call.key, Asked::Call(call)));
         match answer.await {
@@ -231,9 +254,12 @@ impl World {
 
     fn plan(&self, state: &mut State, mut call: Call, now: u64) {
         let key = call.key;
-        let there = self.travel(state) + self.pace(key.method);
+        let there = self.travel(state);
         let back = self.travel(state);
         let id = state.new_id();
+        if key.method == Method::Commit && state.commits_under_way(key.process) > 0 {
+            self.tear(state, key.process, now);
+        }
         (call.then, call.verdict) = self.fate(state, key.method, back);
         let event = match call.then {
             Then::Answer(_) => Event::Apply(id),
@@ -268,11 +294,13 @@ impl World {
         }
     }
 
-    /// A worker that always looks would look every millisecond: its journal takes longer.
-    const fn pace(&self, method: Method) -> u64 {
-        match method {
-            Method::Claim if self.profile.looks_always => 50,
-            _ => 0,
+    /// A commit is sent beside another one: now and then their process crashes before both are done.
+    fn tear(&self, state: &mut State, process: usize, now: u64) {
+        state.ledger.beside += 1;
+        if state.torn_left > 0 && !state.is_quiet && state.rng.u32(0..100) < 50 {
+            state.torn_left -= 1;
+            let at = now + state.rng.u64(0..=self.profile.latency);
+            state.agenda.enter(at, Event::Fault(Fault::Crash(process)));
         }
     }
 
@@ -287,7 +315,10 @@ impl World {
         match state.rng.u32(0..5) {
             0 | 1 => (Then::Nothing, Verdict::Unavailable),
             2 => (Then::Nothing, Verdict::Unknown),
-            3 if method.may_be_in_doubt() => (Then::Apply(state.rng.u64(0..200)), Verdict::Unknown),
+            3 if method.may_be_in_doubt() => {
+                let longest = if state.rng.bool() { 30 } else { 200 };
+                (Then::Apply(state.rng.u64(0..longest)), Verdict::Unknown)
+            }
             _ => (Then::Answer(back), Verdict::Unknown),
         }
     }
@@ -300,6 +331,7 @@ impl World {
             return;
         };
         let (apply, key, then) = (call.apply.take(), call.key, call.then);
+        let is_belated = call.was_asked_about;
         if call.reply.is_none() {
             state.calls.remove(&id);
         } else if let Then::Answer(back) = then {
@@ -308,6 +340,11 @@ impl World {
         state.note(now, [3, id, 0], || {
             format!("p{} {:?} #{id} happens", key.process, key.method)
         });
+        state.ledger.belated += u64::from(is_belated);
+        state.is_belated = is_belated;
+        if key.method == Method::Commit {
+            state.ledger.overtaking += u64::from(state.overtakes(id, key.process));
+        }
         drop(state);
         if let Some(apply) = apply {
             apply(self);
@@ -349,7 +386,8 @@ impl World {
     }
 
     /// Decides the commits of a process that it gave up on while they were under way: what a
-    /// database does before it answers a question about them.
+    /// database does before it answers a question about them. It knows nothing of those that are
+    /// held on their way to it.
     pub(crate) fn settle_doubts(&self, process: usize, life: u32) {
         let mut state = self.lock();
         let in_doubt: Vec<u64> = state
@@ -360,6 +398,18 @@ impl World {
             })
             .map(|(id, _)| *id)
             .collect();
+        let mut settled = Vec::new();
+        for id in in_doubt {
+            let held = if state.is_quiet { 0 } else { self.profile.held };
+            let is_held = state.rng.u32(0..100) < held;
+            match state.calls.get_mut(&id) {
+                Some(call) if is_held && call.key.method == Method::Commit => {
+                    call.was_asked_about = true;
+                }
+                _ => settled.push(id),
+            }
+        }
+        let in_doubt = settled;
         let happens: Vec<bool> = in_doubt.iter().map(|_| state.rng.bool()).collect();
         drop(state);
         for (id, happens) in in_doubt.into_iter().zip(happens) {
@@ -468,7 +518,58 @@ impl World {
     }
 }
 
+impl World {
+    /// A name for a run that a worker's own client starts.
+    pub(crate) fn name_run(&self) -> RunId {
+        /// A version 7 uuid of the beginning of the simulation, beyond the names that clients
+        /// elsewhere give.
+        const FIRST: u128 = 0x01b8_da06_f000_7000_8000_0001_0000_0000;
+        let mut state = self.lock();
+        state.named += 1;
+        RunId::from_uuid(Uuid::from_u128(FIRST + state.named))
+    }
+
+    /// Whether a commit is taken for done because another one is under way.
+    pub(crate) fn crosses_lanes(&self, link: &Link) -> bool {
+        if self.mutant != Some(Mutant::CrossedLanes) {
+            return false;
+        }
+        let mut state = self.lock();
+        state.commits_under_way(link.process) > 0 && state.rng.u32(0..100) < 10
+    }
+
+    /// Takes note of a crash that falls between two commits.
+    pub(crate) fn note_torn(&self, process: usize) {
+        let mut state = self.lock();
+        let is_torn = state.commits_under_way(process) > 1;
+        state.ledger.torn += u64::from(is_torn);
+    }
+
+    pub(crate) fn leap(&self, process: usize, millis: u64) {
+        self.lock().ledger.leaps += millis;
+        self.clocks[process].leap(Duration::from_millis(millis));
+    }
+}
+
 impl State {
+    /// How many commits of a process are waited for.
+    fn commits_under_way(&self, process: usize) -> usize {
+        let is_one = |call: &&Call| {
+            call.key.process == process && call.key.method == Method::Commit && call.reply.is_some()
+        };
+        self.calls.values().filter(is_one).count()
+    }
+
+    /// Whether a commit happens while an earlier one of the same process has not.
+    fn overtakes(&self, id: u64, process: usize) -> bool {
+        self.calls.range(..id).any(|(_, call)| {
+            call.key.process == process
+                && call.key.method == Method::Commit
+                && call.apply.is_some()
+                && call.then != Then::Nothing
+        })
+    }
+
     pub(crate) fn note(&mut self, at: u64, numbers: [u64; 3], words: impl FnOnce() -> String) {
         self.trace.note(at, numbers, words);
     }
