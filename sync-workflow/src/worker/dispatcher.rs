@@ -21,6 +21,8 @@ pub(crate) async fn run(node: Arc<Node>) {
         if node.is_fenced() || node.is_draining() {
             return;
         }
+        // What falls asleep from here on is told, for the claim may not see it.
+        node.looks_again_at(None);
         let next_wake = match claim(&node).await {
             Ok(next_wake) => {
                 pause = Duration::from_millis(10);
@@ -100,6 +102,7 @@ async fn wait(node: &Node, until: Option<Duration>) {
         .poll_interval
         .mul_f64(0.8 + 0.4 * fastrand::f64());
     let limit = until.map_or(poll, |until| until.min(poll));
+    node.looks_again_at(node.clock.now().checked_add(limit).ok());
     tokio::select! {
         biased;
         () = node.dispatch.notified() => {}

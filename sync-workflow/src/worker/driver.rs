@@ -37,7 +37,7 @@ use crate::{
     id::{CommandId, Position, RunId},
     journal::{
         ClaimedRun, Closed, MAX_HISTORY_RECORDS, NewRun, Publication, RunCommit, RunOutcome,
-        Transition,
+        Transition, WakeAt,
     },
     replay::{Action, Event, Execution, Fault, Progress, Turn},
     status::RunStatus,
@@ -92,7 +92,7 @@ struct InFlight {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Leaves {
     Stays,
-    Suspends,
+    Suspends(WakeAt),
     Ends,
 }
 
@@ -413,7 +413,7 @@ impl Driver {
         let commit = std::mem::replace(&mut self.outbox, empty_commit(self.claimed.run));
         let leaves = match &commit.transition {
             Transition::Continue => Leaves::Stays,
-            Transition::Suspend { .. } => Leaves::Suspends,
+            Transition::Suspend { wake_at, .. } => Leaves::Suspends(*wake_at),
             Transition::Release | Transition::Park { .. } | Transition::Close(_) => Leaves::Ends,
         };
         self.in_flight = Some(InFlight {
@@ -446,8 +446,13 @@ impl Driver {
                 tracing::info!(run_id = %self.claimed.run, "run_lost");
                 return Flow::Stop;
             }
-            (RunOutcome::Committed, Leaves::Suspends) => return Flow::Stop,
-            (RunOutcome::StillAwake, Leaves::Suspends) => return self.read_inbox().await,
+            (RunOutcome::Committed, Leaves::Suspends(wake_at)) => {
+                if let WakeAt::Time(time) = wake_at {
+                    self.node.is_due_at(time);
+                }
+                return Flow::Stop;
+            }
+            (RunOutcome::StillAwake, Leaves::Suspends(_)) => return self.read_inbox().await,
             (_, Leaves::Ends) => {
                 self.announce_end();
                 return Flow::Stop;

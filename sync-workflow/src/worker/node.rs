@@ -4,11 +4,12 @@ use std::{
     collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
 };
 
+use jiff::Timestamp;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
@@ -57,6 +58,8 @@ pub(crate) struct Node {
     is_crowded: AtomicBool,
     /// The dispatcher is to compare the runs that name this node with those in memory.
     looks_at_owned: AtomicBool,
+    /// When the dispatcher claims again by itself, in microseconds of the database's clock.
+    looks_again_at: AtomicI64,
 }
 
 /// A run in memory.
@@ -100,6 +103,7 @@ impl Node {
             is_draining: AtomicBool::new(false),
             is_crowded: AtomicBool::new(false),
             looks_at_owned: AtomicBool::new(false),
+            looks_again_at: AtomicI64::new(i64::MAX),
         })
     }
 
@@ -181,6 +185,19 @@ impl Node {
     /// Whether somebody asked for that since the last time.
     pub(crate) fn takes_look_at_owned(&self) -> bool {
         self.looks_at_owned.swap(false, Ordering::SeqCst)
+    }
+
+    /// The dispatcher will not claim before this time; `None` while it is about to claim.
+    pub(crate) fn looks_again_at(&self, time: Option<Timestamp>) {
+        let time = time.map_or(i64::MAX, Timestamp::as_microsecond);
+        self.looks_again_at.store(time, Ordering::SeqCst);
+    }
+
+    /// A run has left memory until this time: whoever claims it must not sleep longer.
+    pub(crate) fn is_due_at(&self, time: Timestamp) {
+        if time.as_microsecond() < self.looks_again_at.load(Ordering::SeqCst) {
+            self.dispatch.notify_one();
+        }
     }
 
     /// Drives a run that this node claimed.

@@ -73,3 +73,16 @@ fn where_places_are_short_a_run_that_sleeps_long_makes_room() {
     let took = naps_take(builder, &[600_000, 600_000]);
     assert!(took < Duration::from_secs(700), "it took {took:?}");
 }
+
+#[test]
+fn a_run_that_sleeps_wakes_in_time_however_rarely_its_worker_looks_around() {
+    let rarely = simulated()
+        .evict_after(Duration::from_secs(1))
+        .poll_interval(Duration::from_secs(3_600));
+    // Another run is due much later, and is what the worker waits for.
+    let took = naps_take(rarely, &[1_000_000, 30_000]);
+    assert!(took < Duration::from_millis(1_000_100), "it took {took:?}");
+    let soon = simulated().evict_after(Duration::from_millis(10));
+    let took = naps_take(soon, &[500, 700, 900]);
+    assert!(took < Duration::from_millis(1_000), "it took {took:?}");
+}
