@@ -17,8 +17,6 @@ use crate::{
 
 /// How often to look whether a run is still in memory here, whose end is then told directly.
 const WHILE_HELD: Duration = Duration::from_millis(100);
-/// How often the journal is asked, should a hint be lost.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// One run, and the types of its result.
 pub struct RunHandle<T, E> {
@@ -109,7 +107,7 @@ where
                 Err(error) if error.is_transient() => {}
                 Err(error) => return Err(error.into()),
             }
-            patience = LOOK_AGAIN.mul_f64(0.8 + 0.4 * fastrand::f64());
+            patience = self.client.patience();
         }
     }
 

@@ -8,7 +8,7 @@ mod published;
 mod start;
 mod update;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde::Serialize;
 use tokio::sync::watch;
@@ -37,6 +37,9 @@ use crate::{
 
 pub use crate::journal::IdReuse;
 
+/// How often the journal is asked for what somebody waits for, should a hint be lost.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
 /// Starts, signals, cancels, awaits and lists runs, from any process that reaches the journal.
 ///
 /// Cloning is cheap.
@@ -47,6 +50,8 @@ pub struct Client {
     node: Option<watch::Receiver<Option<Arc<Node>>>>,
     watchers: Arc<Watchers>,
     run_ids: RunIds,
+    /// How often the journal is asked, should a hint be lost.
+    look_again: Duration,
     /// Listens to hints for a client without a worker; ends with the last clone.
     _listener: Option<Arc<Listener>>,
 }
@@ -62,6 +67,7 @@ impl Client {
             node: None,
             watchers,
             run_ids: RunIds::default(),
+            look_again: LOOK_AGAIN,
             _listener: Some(Arc::new(listener)),
         }
     }
@@ -86,6 +92,7 @@ impl Client {
             node: Some(node),
             watchers,
             run_ids,
+            look_again: LOOK_AGAIN,
             _listener: None,
         }
     }
@@ -337,6 +344,16 @@ impl Client {
         self.hint(Hint::Closed(woken.run)).await;
         self.announce(woken).await;
         Ok(())
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn looking_again_every(self, look_again: Duration) -> Self {
+        Self { look_again, ..self }
+    }
+
+    /// How long to wait for a hint before the journal is asked.
+    fn patience(&self) -> Duration {
+        self.look_again.mul_f64(0.8 + 0.4 * fastrand::f64())
     }
 
     async fn signalled(&self, outcome: SignalOutcome) -> Result<(), Error> {

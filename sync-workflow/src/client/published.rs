@@ -1,6 +1,6 @@
 //! What runs show: read and watched from any process, without waking the run.
 
-use std::{marker::PhantomData, time::Duration};
+use std::marker::PhantomData;
 
 use serde::de::DeserializeOwned;
 
@@ -12,9 +12,6 @@ use crate::{
     status::RunStatus,
     worker::{Ended, Watch},
 };
-
-/// How often the journal is asked, should a hint be lost.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 impl Client {
     /// What the latest run of a workflow id shows under a name, as it was last committed by
@@ -143,7 +140,7 @@ impl ChainWatch {
     ) -> Result<Shown, Error> {
         loop {
             if !self.looks_now {
-                let patience = LOOK_AGAIN.mul_f64(0.8 + 0.4 * fastrand::f64());
+                let patience = self.client.patience();
                 // Whatever the news is, it is looked up.
                 let _news: Result<Ended, _> =
                     tokio::time::timeout(patience, self.watch.news()).await;

@@ -44,12 +44,33 @@ use crate::{
 #[derive(Clone)]
 pub struct MemoryJournal {
     shared: Arc<Shared>,
+    #[cfg(feature = "testing")]
+    commits: Option<Arc<crate::testing::crash_sweep::Commits>>,
 }
 
 struct Shared {
     state: Mutex<State>,
     bulletin: Bulletin,
     clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
+}
+
+#[cfg(feature = "testing")]
+impl MemoryJournal {
+    /// The same journal, whose commits are told to somebody before and after they happen.
+    pub(crate) fn tapped(mut self, commits: Arc<crate::testing::crash_sweep::Commits>) -> Self {
+        self.commits = Some(commits);
+        self
+    }
+
+    /// Ends the lease of every node, so that their runs are free.
+    pub(crate) fn end_all_leases(&self) {
+        let now = self.now();
+        let mut state = self.lock();
+        let nodes: Vec<NodeId> = state.nodes.keys().copied().collect();
+        for node in nodes {
+            state.retire(node, now);
+        }
+    }
 }
 
 impl MemoryJournal {
@@ -68,6 +89,8 @@ impl MemoryJournal {
                 bulletin: Bulletin::default(),
                 clock: Box::new(clock),
             }),
+            #[cfg(feature = "testing")]
+            commits: None,
         }
     }
 
@@ -126,6 +149,13 @@ impl Journal for MemoryJournal {
 
     async fn commit(&self, node: NodeId, batch: &Batch) -> Result<BatchOutcome> {
         bounds::check_batch(batch)?;
+        #[cfg(feature = "testing")]
+        if let Some(commits) = &self.commits {
+            let number = commits.before().await;
+            let outcome = self.lock().commit(node, batch, self.now());
+            commits.after(number).await;
+            return outcome;
+        }
         self.lock().commit(node, batch, self.now())
     }
 
@@ -168,6 +198,13 @@ impl Journal for MemoryJournal {
     ) -> Result<()> {
         bounds::check_record(&commit.record)?;
         match transaction {
+            #[cfg(feature = "testing")]
+            OpenTransaction::Memory if let Some(commits) = &self.commits => {
+                let number = commits.before().await;
+                let outcome = self.lock().commit_step(commit, self.now());
+                commits.after(number).await;
+                outcome
+            }
             OpenTransaction::Memory => self.lock().commit_step(commit, self.now()),
             #[cfg(any(feature = "postgres", feature = "sqlite"))]
             other => Err(foreign(&other)),

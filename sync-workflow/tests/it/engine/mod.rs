@@ -11,6 +11,7 @@ mod failing_commits;
 mod faults;
 mod fence;
 mod full_disk;
+mod kit;
 mod messages;
 mod own_transactions;
 mod parking;

@@ -1,0 +1,200 @@
+//! The kit for tests of workflows.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use sync_workflow::{
+    Activity, ActivityContext, Client, Context, Failure, Worker,
+    testing::{TestEnvironment, crash_sweep},
+};
+
+use super::code::{double, soon};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+async fn letter(_: String) -> Result<String, Failure> {
+    Err(Failure::new("sends a real letter"))
+}
+
+/// Reminds every thirty days until somebody answers, at most a dozen times.
+async fn reminds(ctx: Context, name: String) -> Result<Vec<String>, Failure> {
+    let mut sent = Vec::new();
+    for _ in 0..12 {
+        let answer = ctx.timeout(30 * DAY, ctx.wait::<String>("answer")).await;
+        if let Ok(answer) = answer {
+            sent.push(answer?);
+            break;
+        }
+        sent.push(ctx.activity(letter, name.clone()).await?);
+    }
+    Ok(sent)
+}
+
+fn mocked(failures: u32) -> sync_workflow::WorkerBuilder {
+    let calls = Arc::new(AtomicU32::new(0));
+    Worker::builder()
+        .workflow(reminds)
+        .mock(letter, move |name| {
+            let call = calls.fetch_add(1, Ordering::SeqCst);
+            async move {
+                match call < failures {
+                    true => Err(Failure::new("the post is on strike")),
+                    false => Ok(format!("Dear {name}")),
+                }
+            }
+        })
+}
+
+#[test]
+fn a_year_takes_no_time() {
+    let begun = Instant::now();
+    TestEnvironment::run(mocked(3), async |env| {
+        let client = env.client();
+        let handle = client.start(reminds, "a", "Ada".into()).await.unwrap();
+        env.skip(95 * DAY).await;
+        assert_eq!(env.now().to_string(), "2026-04-06T00:00:00Z");
+        client.signal("a", "answer", "yes").await.unwrap();
+        let sent = handle.result().await.unwrap();
+        assert_eq!(sent, ["Dear Ada", "Dear Ada", "Dear Ada", "yes"]);
+        let unanswered = client.start(reminds, "b", "Bob".into()).await.unwrap();
+        assert_eq!(unanswered.result().await.unwrap().len(), 12);
+        assert!(env.now().to_string().starts_with("2027-04-01"));
+    });
+    // A few hundred steps of the clock, and not as many as there are seconds.
+    assert!(
+        begun.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[test]
+fn a_test_gives_the_same_every_time() {
+    let trace = || {
+        TestEnvironment::run(mocked(5), async |env| {
+            let handle = env
+                .client()
+                .start(reminds, "a", "Ada".into())
+                .await
+                .unwrap();
+            env.skip(31 * DAY).await;
+            let history = env.client().history(handle.run_id(), 0, 100).await.unwrap();
+            let kinds: Vec<_> = history.items.iter().map(|item| item.kind()).collect();
+            (kinds, env.now())
+        })
+    };
+    assert_eq!(trace(), trace());
+}
+
+/// Charges by idempotency key, and remembers every attempt.
+#[derive(Default)]
+struct Ledger {
+    charged: Mutex<std::collections::BTreeMap<String, u64>>,
+    attempts: AtomicU32,
+}
+
+struct Charge(Arc<Ledger>);
+
+impl Activity for Charge {
+    const NAME: &'static str = "charge";
+    type Input = u64;
+    type Output = u64;
+    type Error = Failure;
+
+    async fn run(&self, ctx: ActivityContext, cents: u64) -> Result<u64, Failure> {
+        self.0.attempts.fetch_add(1, Ordering::SeqCst);
+        self.0
+            .charged
+            .lock()
+            .unwrap()
+            .insert(ctx.idempotency_key(), cents);
+        Ok(cents)
+    }
+}
+
+async fn part(ctx: Context, cents: u64) -> Result<u64, Failure> {
+    Ok(ctx.activity(Charge::activity(), cents).await?)
+}
+
+/// A little of everything.
+async fn order(ctx: Context, cents: u64) -> Result<u64, Failure> {
+    let first = ctx.activity(Charge::activity(), cents).await?;
+    ctx.sleep(DAY).await?;
+    let tip: u64 = ctx.wait("tip").await?;
+    let (child, second) = tokio::join!(
+        ctx.child(part, 7),
+        ctx.activity(Charge::activity(), tip).retry(soon(3)),
+    );
+    ctx.publish("charged", &(first + tip))?;
+    let step = ctx.transaction("step", async move |_tx| Ok::<u64, Failure>(1));
+    Ok(first + child? + second? + step.await?)
+}
+
+fn shop(ledger: &Arc<Ledger>) -> sync_workflow::WorkerBuilder {
+    let worker = Worker::builder().workflow(order).workflow(part);
+    worker.activity(Charge(Arc::clone(ledger)))
+}
+
+async fn buys(client: &Client) -> (u64, Option<u64>) {
+    let handle = client.start(order, "order", 100).await.unwrap();
+    client
+        .signal_once("order", "tip", "the tip", &5_u64)
+        .await
+        .unwrap();
+    let charged = handle.result().await.unwrap();
+    (charged, client.published("order", "charged").await.unwrap())
+}
+
+#[test]
+fn a_sweep_crashes_at_every_commit() {
+    let most = AtomicU32::new(0);
+    let sweep = crash_sweep(shop, buys, |ledger: &Ledger| {
+        assert_eq!(ledger.charged.lock().unwrap().values().sum::<u64>(), 112);
+        most.fetch_max(ledger.attempts.load(Ordering::SeqCst), Ordering::SeqCst);
+    });
+    assert!(sweep.commits >= 6, "{sweep:?}");
+    assert_eq!(sweep.crashes, 2 * sweep.commits);
+    assert!(most.into_inner() > 3, "some crash makes an attempt twice");
+}
+
+/// Draws a number without telling the engine, so that it differs after a crash.
+#[derive(Default)]
+struct Drawn(AtomicU32);
+
+#[test]
+#[should_panic(expected = "with a crash")]
+fn a_sweep_finds_what_depends_on_the_crash() {
+    async fn twice(ctx: Context, n: u64) -> Result<u64, Failure> {
+        let n = ctx.activity(double, n).await?;
+        Ok(ctx.activity(double, n).await?)
+    }
+    let worker = |drawn: &Arc<Drawn>| {
+        let drawn = Arc::clone(drawn);
+        Worker::builder().workflow(twice).mock(double, move |n| {
+            let call = drawn.0.fetch_add(1, Ordering::SeqCst);
+            async move { Ok(n + u64::from(call)) }
+        })
+    };
+    let _found = crash_sweep(
+        worker,
+        async |client: &Client| {
+            let handle = client.start(twice, "a", 1).await.unwrap();
+            handle.result().await.unwrap()
+        },
+        |_| {},
+    );
+}
+
+#[test]
+#[should_panic(expected = "two workflow registrations")]
+fn a_worker_that_cannot_start_is_told() {
+    TestEnvironment::run(
+        Worker::builder().workflow(part).workflow(part),
+        async |_| {},
+    );
+}
