@@ -3,6 +3,7 @@
 mod announcement;
 mod error;
 mod handle;
+mod hints;
 mod listener;
 mod published;
 mod start;
@@ -17,6 +18,7 @@ use uuid::Uuid;
 pub use announcement::Announcement;
 pub use error::{Error, RunError};
 pub use handle::RunHandle;
+use hints::Hints;
 use listener::Listener;
 pub use published::PublishedWatch;
 pub use start::Start;
@@ -49,6 +51,7 @@ pub struct Client {
     /// The worker of this process, if the client belongs to one.
     node: Option<watch::Receiver<Option<Arc<Node>>>>,
     watchers: Arc<Watchers>,
+    hints: Arc<Hints>,
     run_ids: RunIds,
     /// How often the journal is asked, should a hint be lost.
     look_again: Duration,
@@ -66,6 +69,7 @@ impl Client {
             journal,
             node: None,
             watchers,
+            hints: Arc::default(),
             run_ids: RunIds::default(),
             look_again: LOOK_AGAIN,
             _listener: Some(Arc::new(listener)),
@@ -91,6 +95,7 @@ impl Client {
             journal,
             node: Some(node),
             watchers,
+            hints: Arc::default(),
             run_ids,
             look_again: LOOK_AGAIN,
             _listener: None,
@@ -382,9 +387,7 @@ impl Client {
     }
 
     async fn hint(&self, hint: Hint) {
-        if let Err(error) = self.journal.notify(&[hint]).await {
-            tracing::debug!(error = &error as &dyn std::error::Error, "hint_not_sent");
-        }
+        self.hints.tell(&*self.journal, hint).await;
     }
 
     /// Whether the worker of this process has the run in memory, and so will tell its end.

@@ -63,6 +63,7 @@ pub(crate) struct Faulty {
     loses_signals: AtomicUsize,
     looked_at_owned: AtomicUsize,
     refuses_claims: AtomicBool,
+    notified: AtomicUsize,
 }
 
 impl Faulty {
@@ -75,6 +76,7 @@ impl Faulty {
             failed: AtomicUsize::new(0),
             loses_signals: AtomicUsize::new(0),
             looked_at_owned: AtomicUsize::new(0),
+            notified: AtomicUsize::new(0),
             refuses_claims: AtomicBool::new(false),
         })
     }
@@ -105,6 +107,11 @@ impl Faulty {
     /// How many commits have failed, by plan or by themselves.
     pub(crate) fn failed(&self) -> usize {
         self.failed.load(Ordering::SeqCst)
+    }
+
+    /// How often other processes were told something.
+    pub(crate) fn notified(&self) -> usize {
+        self.notified.load(Ordering::SeqCst)
     }
 
     /// How often a worker has compared what it holds with what it should hold.
@@ -268,6 +275,9 @@ impl Journal for Faulty {
     }
 
     async fn notify(&self, hints: &[Hint]) -> Result<()> {
+        self.notified.fetch_add(1, Ordering::SeqCst);
+        // As over a wire: others run meanwhile.
+        tokio::task::yield_now().await;
         self.inner.notify(hints).await
     }
 

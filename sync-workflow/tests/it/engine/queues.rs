@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use sync_workflow::{Context, Failure, worker::WorkerBuilder};
+use sync_workflow::{Client, Context, Failure, worker::WorkerBuilder};
 
 use super::{
     Storage,
     code::{collects, double, doubled},
-    eventually, on_every_journal, quick,
+    eventually,
+    faults::Faulty,
+    on_every_journal, quick,
 };
 
 on_every_journal![
@@ -78,4 +80,21 @@ async fn a_run_asleep_in_another_queue_is_told_of_a_signal(storage: Storage) {
     assert_eq!(result.await.expect("nobody was told").unwrap(), [7]);
     here.shutdown().await;
     there.shutdown().await;
+}
+
+#[tokio::test]
+async fn many_starts_at_once_are_told_together() {
+    let journal = Faulty::new(Storage::memory().journal);
+    let client = Client::new(journal.clone());
+    let ids: Vec<_> = (0..200).map(|n| format!("many-{n}")).collect();
+    let starts = ids
+        .iter()
+        .map(|id| async { client.start(doubled, id, 1).await });
+    for started in futures::future::join_all(starts).await {
+        assert!(started.unwrap().is_new());
+    }
+    // The first by itself, and those that came meanwhile.
+    assert!(journal.notified() <= 10, "{} times", journal.notified());
+    client.wake_up("default").await;
+    assert!(journal.notified() >= 2, "what comes later is told as well");
 }
