@@ -68,6 +68,12 @@ pub(super) fn is_taken_position(error: &sqlx::Error) -> bool {
         .is_some_and(|answer| answer.constraint() == Some("journal_pkey"))
 }
 
+/// Whether a statement names a table or a schema that does not exist.
+pub(super) fn is_missing_table(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|answer| answer.code());
+    matches!(code.as_deref(), Some("42P01" | "3F000"))
+}
+
 /// Whether the server cannot be written to on this connection any more, so that it is not reused.
 pub(super) fn is_stale(error: &sqlx::Error) -> bool {
     match error {

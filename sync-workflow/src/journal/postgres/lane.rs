@@ -72,7 +72,7 @@ impl Lane {
     /// Opens the connection on the calling runtime, before it is needed.
     pub(super) async fn warm(&self) -> Result<()> {
         let connection = self.take().await?;
-        self.put_back(connection);
+        self.keep(connection);
         Ok(())
     }
 
@@ -96,12 +96,12 @@ impl Lane {
         };
         match answer {
             Ok(rows) => {
-                self.put_back(connection);
+                self.keep(connection);
                 Ok(rows)
             }
             Err(error) => {
                 if !failure::is_stale(&error) {
-                    self.put_back(connection);
+                    self.keep(connection);
                 }
                 Err(LaneError::Answer(error))
             }
@@ -122,7 +122,8 @@ impl Lane {
         self.session.connect().await
     }
 
-    fn put_back(&self, connection: PgConnection) {
+    /// Keeps an open connection for the next use, or closes it if there are enough.
+    pub(super) fn keep(&self, connection: PgConnection) {
         let mut idle = self.slot();
         if idle.len() < self.width {
             idle.push(Idle {

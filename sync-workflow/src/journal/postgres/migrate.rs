@@ -2,7 +2,7 @@
 //!
 //! Schema and bookkeeping are the engine's own, apart from whatever the application migrates.
 
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, PgConnection, Row as _};
 use tokio::time::timeout;
 
 use super::{
@@ -62,12 +62,20 @@ const LOCK: i64 = 0x7379_6e63_7766_6c6f;
 /// takes longer than a look-up.
 const DEADLINES: u32 = 40;
 
-/// Brings the schema up to date, on a connection that is closed afterwards.
-pub(super) async fn migrate(session: &Session) -> Result<()> {
+/// Brings the schema up to date, and returns the connection on which that was done.
+pub(super) async fn migrate(session: &Session) -> Result<PgConnection> {
     let mut connection = session.connect().await?;
+    let look = timeout(session.deadline(), installed(&mut connection)).await;
+    let Ok(found) = look else {
+        return Err(Error::Unavailable(NoAnswer(session.deadline()).into()));
+    };
+    // A process whose user may not create anything can still use a schema that is up to date.
+    if found.map_err(refused)? == Some(NEWEST) {
+        return Ok(connection);
+    }
     let deadline = session.deadline() * DEADLINES;
     match timeout(deadline, apply(&mut connection, session.opening())).await {
-        Ok(applied) => applied,
+        Ok(applied) => applied.map(|()| connection),
         Err(_) => Err(Error::Unavailable(NoAnswer(deadline).into())),
     }
 }
@@ -77,10 +85,6 @@ async fn apply(connection: &mut PgConnection, opening: &Opening) -> Result<()> {
         .begin_with(opening.unit())
         .await
         .map_err(refused)?;
-    // A process whose user may not create anything can still use a schema that is up to date.
-    if installed(&mut transaction).await.map_err(refused)? == Some(NEWEST) {
-        return Ok(());
-    }
     sqlx::raw_sql("SET LOCAL statement_timeout = 0")
         .execute(&mut *transaction)
         .await
@@ -108,18 +112,14 @@ async fn apply(connection: &mut PgConnection, opening: &Opening) -> Result<()> {
         .map_err(|error| failure::of_statement(error, Effect::Commit))
 }
 
-/// The version of the schema, if there is one.
+/// The version of the schema, if there is one. One round trip: every process that starts makes it.
 async fn installed(connection: &mut PgConnection) -> sqlx::Result<Option<i64>> {
-    let exists: bool =
-        sqlx::query_scalar("SELECT to_regclass('sync_workflow.migrations') IS NOT NULL")
-            .fetch_one(&mut *connection)
-            .await?;
-    if !exists {
-        return Ok(None);
+    let look = sqlx::raw_sql("SELECT max(version) FROM sync_workflow.migrations");
+    match look.fetch_one(connection).await {
+        Ok(row) => row.try_get(0),
+        Err(error) if failure::is_missing_table(&error) => Ok(None),
+        Err(error) => Err(error),
     }
-    sqlx::query_scalar("SELECT max(version) FROM sync_workflow.migrations")
-        .fetch_one(connection)
-        .await
 }
 
 /// Creates what the bookkeeping needs and returns the newest version that was applied.

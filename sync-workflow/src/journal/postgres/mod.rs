@@ -122,9 +122,11 @@ impl PostgresJournal {
     pub async fn from_pool(pool: PgPool) -> Result<Self> {
         let options = PgConnectOptions::clone(&pool.connect_options());
         let session = Session::new(options, Builder::DEADLINE, Pooling::None);
-        migrate::migrate(&session).await?;
+        let connection = migrate::migrate(&session).await?;
         let (shared, steps) = (session.pool(Builder::STATEMENTS), session.share(pool));
-        Ok(Self::assemble(session, None, shared, steps))
+        let journal = Self::assemble(session, None, shared, steps);
+        journal.commits.keep(connection);
+        Ok(journal)
     }
 
     /// The pool of connections for transactions that code holds open, on which `start_in` and `signal_in` can be called in a
@@ -145,10 +147,12 @@ impl PostgresJournal {
         listen: Option<PgConnectOptions>,
         max_connections: u32,
     ) -> Result<Self> {
-        migrate::migrate(&session).await?;
+        let connection = migrate::migrate(&session).await?;
         let shared = session.pool(Builder::STATEMENTS.min(max_connections));
         let steps = session.pool(max_connections);
-        Ok(Self::assemble(session, listen, shared, steps))
+        let journal = Self::assemble(session, listen, shared, steps);
+        journal.commits.keep(connection);
+        Ok(journal)
     }
 
     fn assemble(
@@ -190,7 +194,8 @@ impl Journal for PostgresJournal {
     }
 
     async fn enlist(&self, node: NodeId, lease: Duration) -> Result<Timestamp> {
-        nodes::enlist(&self.shared, node, lease).await
+        // On the connection that the first commit will need.
+        nodes::enlist(&self.commits, node, lease).await
     }
 
     async fn renew(&self, node: NodeId, lease: Duration) -> Result<Renewal> {

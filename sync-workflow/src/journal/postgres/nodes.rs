@@ -59,14 +59,15 @@ UPDATE sync_workflow.runs
 SET status = 0, node_id = NULL, wake_at = now(), attempts = greatest(attempts - $2, 0)
 WHERE node_id = ANY($1) AND status = 1";
 
-pub(super) async fn enlist(shared: &Shared, node: NodeId, lease: Duration) -> Result<Timestamp> {
+pub(super) async fn enlist(lane: &Lane, node: NodeId, lease: Duration) -> Result<Timestamp> {
     let query = sqlx::query_as::<_, (Moment,)>(ENLIST)
         .bind(node.as_uuid())
         .bind(microseconds(lease));
-    let (now,) = shared
-        .row(Effect::Commit, query)
-        .await?
-        .ok_or(Error::Fenced)?;
+    let rows = lane
+        .rows(Effect::Commit, query)
+        .await
+        .map_err(|error| error.with(Effect::Commit))?;
+    let (now,) = rows.into_iter().next().ok_or(Error::Fenced)?;
     Ok(now.expect_finite())
 }
 
