@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! cargo run --release -p benches -- <w1|w2|w3|w4|w5|sync> [--database URL] [--json] [--rounds N]
+//! cargo run --release -p benches -- growth [--only SERIES,...] [--rounds N] [--json] [--write]
 //! ```
 //!
 //! | module | holds |
 //! |---|---|
 //! | `jobs` | one module per job |
+//! | `growth` | what becomes of the figures when something grows: one module per series |
 //! | `bare` | the loops without an engine, on Postgres and on SQLite |
 //! | `server` | where the databases of the rounds come from |
 //! | `process` | a second process of this program, and what `/proc` tells of it |
@@ -14,6 +16,7 @@
 
 mod bare;
 mod cpu;
+mod growth;
 mod jobs;
 mod process;
 mod report;
@@ -46,6 +49,11 @@ enum Command {
     W5(Settings),
     /// A full sync of 410,000 records: records per second, and memory.
     Sync(Settings),
+    /// What becomes of the figures when something grows, as tables and plots.
+    Growth(growth::Growth),
+    /// A process that a series of `growth` measures.
+    #[command(hide = true, subcommand)]
+    Grown(growth::Grown),
     /// The second process of `w4`: runs a workflow that stops at a step, and says so.
     #[command(hide = true)]
     Stalls(jobs::w4::Stalls),
@@ -99,6 +107,8 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::W4(settings) => (settings, jobs::Job::W4),
         Command::W5(settings) => (settings, jobs::Job::W5),
         Command::Sync(settings) => (settings, jobs::Job::Sync),
+        Command::Growth(growth) => return growth.run().await,
+        Command::Grown(process) => return process.run().await,
         Command::Stalls(process) => return process.run().await,
         Command::Sleepers(process) => return process.run().await,
         Command::Source(process) => return process.run().await,

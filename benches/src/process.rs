@@ -4,13 +4,14 @@ use std::process::Stdio;
 
 use anyhow::Context;
 use tokio::{
-    io::{AsyncBufReadExt, BufReader, Lines},
-    process::{Child, ChildStdout, Command},
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
+    process::{Child, ChildStdin, ChildStdout, Command},
 };
 
 /// A process of this program; killed when it is dropped.
 pub(crate) struct Process {
     child: Child,
+    input: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
@@ -19,14 +20,16 @@ impl Process {
         let program = std::env::current_exe().context("cannot find this program")?;
         let mut child = Command::new(program)
             .args(arguments)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .context("cannot start a second process")?;
+        let input = child.stdin.take().context("the process has no input")?;
         let output = child.stdout.take().context("the process has no output")?;
         Ok(Self {
             child,
+            input,
             lines: BufReader::new(output).lines(),
         })
     }
@@ -35,6 +38,13 @@ impl Process {
     pub(crate) async fn line(&mut self) -> anyhow::Result<String> {
         let line = self.lines.next_line().await?;
         line.context("the process ended too soon")
+    }
+
+    /// Sends a line to the process.
+    pub(crate) async fn say(&mut self, line: &str) -> anyhow::Result<()> {
+        let line = format!("{line}\n");
+        let sent = self.input.write_all(line.as_bytes()).await;
+        sent.context("the process ended too soon")
     }
 
     /// Sends SIGKILL.
@@ -73,6 +83,11 @@ fn field(status: &str, name: &str) -> anyhow::Result<u64> {
     let kibibytes = line.and_then(|line| line.split_whitespace().next());
     let kibibytes = kibibytes.with_context(|| format!("no {name} in the status of the process"))?;
     Ok(kibibytes.parse::<u64>()? * 1024)
+}
+
+/// Has the peak of this process's memory begin anew.
+pub(crate) fn forget_peak() -> anyhow::Result<()> {
+    std::fs::write("/proc/self/clear_refs", "5").context("cannot reset the peak of the memory")
 }
 
 /// Bytes in megabytes of a million.

@@ -142,7 +142,7 @@ fn table(header: &[&str]) -> Table {
 }
 
 /// Three digits that count, and never an exponent.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => grouped(value),
         size if size >= 10.0 => format!("{value:.1}"),

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use sqlx::Connection;
 use tempfile::TempDir;
 use throwaway_postgres::{Cluster, Database};
 
@@ -56,6 +57,31 @@ impl Server {
             Self::Sqlite(_) => "SQLite",
         }
     }
+}
+
+impl Storage {
+    /// Runs one statement, in the words of its own SQL.
+    pub(crate) async fn execute(&self, sql: Dialects<'_>) -> anyhow::Result<()> {
+        match self {
+            Self::Postgres(database) => {
+                database.psql(sql.postgres)?;
+            }
+            Self::Sqlite { url, .. } => {
+                let mut connection = sqlx::SqliteConnection::connect(url).await?;
+                sqlx::raw_sql(sqlx::AssertSqlSafe(sql.sqlite.to_owned()))
+                    .execute(&mut connection)
+                    .await?;
+                connection.close().await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One statement for each kind of database.
+pub(crate) struct Dialects<'a> {
+    pub(crate) postgres: &'a str,
+    pub(crate) sqlite: &'a str,
 }
 
 /// The process that a server of its own runs as.

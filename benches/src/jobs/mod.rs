@@ -1,9 +1,9 @@
 //! The jobs.
 
 pub(crate) mod sync;
-mod w1;
-mod w2;
-mod w3;
+pub(crate) mod w1;
+pub(crate) mod w2;
+pub(crate) mod w3;
 pub(crate) mod w4;
 pub(crate) mod w5;
 
@@ -50,6 +50,6 @@ impl Job {
 }
 
 /// An activity that costs nothing itself.
-async fn trivial(n: u64) -> Result<u64, Failure> {
+pub(crate) async fn trivial(n: u64) -> Result<u64, Failure> {
     Ok(n + 1)
 }

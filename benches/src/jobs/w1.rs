@@ -15,15 +15,15 @@ use crate::{
 const STEPS: u32 = 10;
 
 /// How large one round is.
-#[derive(Clone, Copy)]
-struct Size {
-    workflows: u32,
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Size {
+    pub(crate) workflows: u32,
     /// How often all workflows run, after a first time that does not count.
-    waves: u32,
+    pub(crate) waves: u32,
 }
 
 impl Size {
-    fn steps(self) -> f64 {
+    pub(crate) fn steps(self) -> f64 {
         f64::from(self.workflows) * f64::from(STEPS) * f64::from(self.waves)
     }
 }
@@ -92,25 +92,30 @@ async fn engine_rate(plan: &Plan, url: &str, size: Size) -> anyhow::Result<(f64,
         .activity(trivial)
         .start(url)
         .await?;
-    wave(&worker.client(), 0, size).await?;
+    wave(&worker.client(), "w1-0", size.workflows).await?;
     let before = CpuTime::now(&plan.server)?;
-    let started = Instant::now();
-    for number in 1..=size.waves {
-        wave(&worker.client(), number, size).await?;
-    }
-    let seconds = started.elapsed().as_secs_f64();
+    let seconds = waves(&worker.client(), "w1", size).await?;
     let used = CpuTime::now(&plan.server)?.since(before);
     worker.shutdown().await;
     Ok((size.steps() / seconds, used))
 }
 
+/// Runs wave after wave; how many seconds they took.
+pub(crate) async fn waves(client: &Client, name: &str, size: Size) -> anyhow::Result<f64> {
+    let started = Instant::now();
+    for number in 1..=size.waves {
+        wave(client, &format!("{name}-{number}"), size.workflows).await?;
+    }
+    Ok(started.elapsed().as_secs_f64())
+}
+
 /// Starts all workflows at once and awaits their results.
-async fn wave(client: &Client, number: u32, size: Size) -> anyhow::Result<()> {
-    let all = size.workflows as usize;
-    stream::iter(0..size.workflows)
+pub(crate) async fn wave(client: &Client, name: &str, workflows: u32) -> anyhow::Result<()> {
+    let all = workflows as usize;
+    stream::iter(0..workflows)
         .map(async |index| {
             let handle = client
-                .start(ten_steps, &format!("w1-{number}-{index}"), 0)
+                .start(ten_steps, &format!("{name}-{index}"), 0)
                 .await?;
             let result = handle.result().await?;
             anyhow::ensure!(result == u64::from(STEPS), "a workflow ended with {result}");
@@ -121,7 +126,7 @@ async fn wave(client: &Client, number: u32, size: Size) -> anyhow::Result<()> {
         .await
 }
 
-async fn ten_steps(ctx: Context, mut n: u64) -> Result<u64, Failure> {
+pub(crate) async fn ten_steps(ctx: Context, mut n: u64) -> Result<u64, Failure> {
     for _ in 0..STEPS {
         n = ctx.activity(trivial, n).await?;
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sync_workflow::{Context, Failure, Worker};
+use sync_workflow::{Client, Context, Failure, Worker};
 
 use super::{Plan, trivial};
 use crate::{
@@ -66,27 +66,36 @@ async fn engine_times(url: &str, count: u32) -> anyhow::Result<Vec<Duration>> {
         .activity(trivial)
         .start(url)
         .await?;
-    let mut times = Vec::with_capacity(count as usize);
-    for index in 0..WARM_UP + count {
-        let started = Instant::now();
-        let handle = worker
-            .client()
-            .start(one_step, &format!("w2-{index}"), 1)
-            .await?;
-        let result = handle.result().await?;
-        if index >= WARM_UP {
-            times.push(started.elapsed());
-        }
-        anyhow::ensure!(result == 2, "a workflow ended with {result}");
-    }
+    let client = worker.client();
+    start_to_result(&client, "warm-up", WARM_UP).await?;
+    let times = start_to_result(&client, "w2", count).await?;
     worker.shutdown().await;
     Ok(times)
 }
 
-async fn one_step(ctx: Context, n: u64) -> Result<u64, Failure> {
+/// Runs so many workflows, one after the other; how long each took from its start to its result.
+pub(crate) async fn start_to_result(
+    client: &Client,
+    name: &str,
+    count: u32,
+) -> anyhow::Result<Vec<Duration>> {
+    let mut times = Vec::with_capacity(count as usize);
+    for index in 0..count {
+        let started = Instant::now();
+        let handle = client
+            .start(one_step, &format!("{name}-{index}"), 1)
+            .await?;
+        let result = handle.result().await?;
+        times.push(started.elapsed());
+        anyhow::ensure!(result == 2, "a workflow ended with {result}");
+    }
+    Ok(times)
+}
+
+pub(crate) async fn one_step(ctx: Context, n: u64) -> Result<u64, Failure> {
     Ok(ctx.activity(trivial, n).await?)
 }
 
-fn milliseconds(times: &[Duration]) -> Vec<f64> {
+pub(crate) fn milliseconds(times: &[Duration]) -> Vec<f64> {
     times.iter().map(|time| time.as_secs_f64() * 1e3).collect()
 }

@@ -74,11 +74,11 @@ async fn engine_rate(
         .activity(trivial)
         .start(url)
         .await?;
-    family(&worker.client(), 0, children).await?;
+    family(&worker.client(), "w3-0", children).await?;
     let before = CpuTime::now(&plan.server)?;
     let started = Instant::now();
     for number in 1..=families {
-        family(&worker.client(), number, children).await?;
+        family(&worker.client(), &format!("w3-{number}"), children).await?;
     }
     let seconds = started.elapsed().as_secs_f64();
     let used = CpuTime::now(&plan.server)?.since(before);
@@ -86,17 +86,16 @@ async fn engine_rate(
     Ok((f64::from(children) * f64::from(families) / seconds, used))
 }
 
-async fn family(client: &Client, number: u32, children: u32) -> anyhow::Result<()> {
-    let handle = client
-        .start(parent, &format!("w3-{number}"), u64::from(children))
-        .await?;
+/// Runs a parent with its children.
+pub(crate) async fn family(client: &Client, name: &str, children: u32) -> anyhow::Result<()> {
+    let handle = client.start(parent, name, u64::from(children)).await?;
     let sum = handle.result().await?;
     let expected = (1..=u64::from(children)).sum::<u64>();
     anyhow::ensure!(sum == expected, "a parent ended with {sum}");
     Ok(())
 }
 
-async fn parent(ctx: Context, children: u64) -> Result<u64, Failure> {
+pub(crate) async fn parent(ctx: Context, children: u64) -> Result<u64, Failure> {
     let started: Vec<_> = (0..children).map(|n| ctx.child(child, n).start()).collect();
     let mut sum = 0;
     for child in started {
@@ -105,6 +104,6 @@ async fn parent(ctx: Context, children: u64) -> Result<u64, Failure> {
     Ok(sum)
 }
 
-async fn child(ctx: Context, n: u64) -> Result<u64, Failure> {
+pub(crate) async fn child(ctx: Context, n: u64) -> Result<u64, Failure> {
     Ok(ctx.activity(trivial, n).await?)
 }

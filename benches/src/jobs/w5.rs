@@ -137,7 +137,7 @@ async fn start_all(
 }
 
 /// Waits until no run is in memory.
-async fn until_empty(worker: &Worker) {
+pub(crate) async fn until_empty(worker: &Worker) {
     let mut looks = tokio::time::interval(Duration::from_millis(20));
     while worker.resident_runs() > 0 {
         looks.tick().await;
