@@ -4,6 +4,7 @@
 
 mod allocations;
 mod growth;
+mod statements;
 
 use std::{path::Path, process::Command};
 
