@@ -37,7 +37,7 @@ pub(super) const SERIES: Series = Series {
     panels: &[
         Panel {
             unit: "ms",
-            scale: Scale::Linear,
+            scale: Scale::Log,
             quantities: &[ROUND_TRIP, W2, FIRST_CLAIM],
         },
         Panel {

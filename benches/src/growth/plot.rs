@@ -20,7 +20,7 @@ const PANEL: f64 = TOP + HEIGHT + 46.0;
 /// The background follows the reader's colour scheme, and belongs to the picture.
 const STYLE: &str = "
 text{font:12px system-ui,sans-serif;fill:#24292f}
-.back{fill:#fff}.grid{stroke:#d0d7de;stroke-width:1}.axis{stroke:#57606a;stroke-width:1}
+.back{fill:#fff}.grid{stroke:#d0d7de;stroke-width:1}.axis{fill:none;stroke:#57606a;stroke-width:1}
 .line{fill:none;stroke-width:2}.Sqlite{stroke-dasharray:6 4}
 .q0{stroke:#0969da}.q1{stroke:#bc4c00}.q2{stroke:#1a7f37}.q3{stroke:#8250df}.q4{stroke:#bf3989}.q5{stroke:#7d6400}.q6{stroke:#6e7781}
 @media (prefers-color-scheme:dark){
@@ -185,10 +185,7 @@ impl Ruler {
             between: [0.0, 1.0],
             ends: [TOP + HEIGHT, TOP],
             steps: Vec::new(),
-            ticks: values
-                .iter()
-                .map(|value| (*value, number(*value)))
-                .collect(),
+            ticks: values.iter().map(|value| (*value, tick(*value))).collect(),
         };
         if let (Some(first), Some(last)) = (values.first(), values.last()) {
             ruler.between = [*first, *last].map(|value| ruler.position(value));
@@ -213,6 +210,13 @@ impl Ruler {
         let share = (self.position(value) - first) / (last - first).max(f64::MIN_POSITIVE);
         from + (to - from) * share.clamp(0.0, 1.0)
     }
+}
+
+fn tick(value: f64) -> String {
+    if value == 0.0 {
+        return "0".into();
+    }
+    number(value)
 }
 
 /// Powers of ten around the values, at least two.

@@ -15,7 +15,7 @@ use super::{
     workers::say,
 };
 use crate::{
-    jobs::{trivial, w5::until_empty},
+    jobs::trivial,
     process::{Memory, Process, forget_peak, megabytes},
 };
 
@@ -136,7 +136,7 @@ impl Sleepers {
             .await?;
         let soon = Timestamp::now() + Duration::from_millis(1_200);
         start_all(&worker, "warm-up", WARM_UP.min(self.count), soon).await?;
-        until_ended(&worker).await?;
+        until_none(&worker, &OPEN).await?;
         forget_peak()?;
         let idle = Memory::now()?.resident;
         say(&serde_json::to_string(&self.measure(&worker, idle).await?)?)?;
@@ -151,7 +151,7 @@ impl Sleepers {
         let lead = Duration::from_secs(self.lead);
         let alarm = Timestamp::now() + lead;
         start_all(worker, "sleeper", self.count, alarm).await?;
-        until_empty(worker).await;
+        until_none(worker, &AWAKE).await?;
         let slept = started.elapsed();
         let Some(rest) = lead.checked_sub(slept) else {
             return Ok(None);
@@ -160,7 +160,7 @@ impl Sleepers {
         forget_peak()?;
         tokio::time::sleep(rest).await;
         let alarm = Instant::now();
-        until_ended(worker).await?;
+        until_none(worker, &OPEN).await?;
         Ok(Some(Slept {
             asleep: above(asleep),
             waking: above(Memory::now()?.peak),
@@ -187,10 +187,14 @@ async fn start_all(
     Ok(())
 }
 
-/// Waits until every run has ended.
-async fn until_ended(worker: &Worker) -> anyhow::Result<()> {
+const OPEN: [RunStatus; 3] = [RunStatus::Pending, RunStatus::Running, RunStatus::Parked];
+/// A run that a node holds is not asleep, even if it is not in memory yet.
+const AWAKE: [RunStatus; 2] = [RunStatus::Running, RunStatus::Parked];
+
+/// Waits until no run has one of these statuses.
+async fn until_none(worker: &Worker, statuses: &[RunStatus]) -> anyhow::Result<()> {
     let open = RunFilter {
-        statuses: vec![RunStatus::Pending, RunStatus::Running, RunStatus::Parked],
+        statuses: statuses.to_vec(),
         limit: 1,
         ..RunFilter::default()
     };

@@ -42,9 +42,12 @@ pub(super) const SERIES: Series = Series {
         Panel {
             unit: "ms",
             scale: Scale::Linear,
-            quantities: &[
-                CLAIM[0], CLAIM[1], LOOK_UP[0], LOOK_UP[1], W2[0], W2[1], BARE,
-            ],
+            quantities: &[CLAIM[0], CLAIM[1], LOOK_UP[0], LOOK_UP[1]],
+        },
+        Panel {
+            unit: "ms",
+            scale: Scale::Linear,
+            quantities: &[W2[0], W2[1], BARE],
         },
         Panel {
             unit: "steps/s",
