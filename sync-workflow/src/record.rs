@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::id::{CommandId, Position};
 
@@ -28,8 +29,9 @@ impl Record {
     pub const RUN: CommandId = CommandId(u32::MAX);
 }
 
-/// The kinds of records. The numbers are stored and never change their meaning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// The kinds of records. The numbers are stored, the names are exported, and neither ever changes its meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[repr(i16)]
 pub enum RecordKind {
     /// The run was started; the payload is its input. Always at position zero.

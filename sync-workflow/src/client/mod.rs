@@ -1,7 +1,9 @@
 //! The client: start, signal, cancel, await, list, from any process.
 
 mod announcement;
+mod bulk;
 mod error;
+mod export;
 mod handle;
 mod hints;
 mod listener;
@@ -16,7 +18,9 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 pub use announcement::Announcement;
+pub use bulk::{BulkAction, BulkReport};
 pub use error::{Error, RunError};
+pub use export::{ExportedPayload, ExportedRecord, InvalidPayload, RunHistory};
 pub use handle::RunHandle;
 use hints::Hints;
 use listener::Listener;
@@ -252,14 +256,8 @@ impl Client {
     ///
     /// [`Error::NotOpen`] when the latest run of the workflow id is not parked.
     pub async fn unpark(&self, workflow_id: &str) -> Result<(), Error> {
-        let selector = RunSelector::Latest(WorkflowId::new(workflow_id)?);
-        let woken = self
-            .journal
-            .unpark(&selector)
-            .await?
-            .ok_or(Error::NotOpen)?;
-        self.announce(woken).await;
-        Ok(())
+        self.unpark_run(&RunSelector::Latest(WorkflowId::new(workflow_id)?))
+            .await
     }
 
     /// Describes the latest run of a workflow id.
@@ -322,6 +320,12 @@ impl Client {
             .request_cancel(selector)
             .await?
             .ok_or(Error::NotOpen)?;
+        self.announce(woken).await;
+        Ok(())
+    }
+
+    async fn unpark_run(&self, selector: &RunSelector) -> Result<(), Error> {
+        let woken = self.journal.unpark(selector).await?.ok_or(Error::NotOpen)?;
         self.announce(woken).await;
         Ok(())
     }

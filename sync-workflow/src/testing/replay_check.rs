@@ -10,6 +10,7 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
+    client::{InvalidPayload, RunHistory},
     context::Context,
     failure::Failure,
     id::{CommandId, Position, RunId, WorkflowId},
@@ -63,6 +64,31 @@ impl ReplayCheck {
             workflow_id,
             records,
         }
+    }
+
+    /// Puts code and an exported history together: a golden history, if it was kept in a file.
+    ///
+    /// ```no_run
+    /// # use sync_workflow::{Context, Failure, client::RunHistory, testing::ReplayCheck};
+    /// # async fn order(ctx: Context, n: u64) -> Result<u64, Failure> { Ok(n) }
+    /// #[test]
+    /// fn orders_of_last_year_still_replay() -> anyhow::Result<()> {
+    ///     let golden: RunHistory = serde_json::from_str(include_str!("order-2025.json"))?;
+    ///     Ok(ReplayCheck::of_history(order, &golden)?.whole()?)
+    /// }
+    /// # macro_rules! include_str { ($file:literal) => { "" } }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the file does not hold what an export writes.
+    pub fn of_history<M, W: IntoWorkflow<M>>(
+        workflow: W,
+        history: &RunHistory,
+    ) -> Result<Self, InvalidPayload> {
+        let (run, workflow_id) = (history.run, history.workflow_id.clone());
+        let records = history.to_records()?;
+        Ok(Self::new(workflow, run, workflow_id, records))
     }
 
     /// Replays the whole journal.

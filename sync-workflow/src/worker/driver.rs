@@ -46,6 +46,9 @@ use crate::{
 /// How many messages are taken in before what they caused is committed.
 const MESSAGES_PER_COMMIT: usize = 256;
 
+/// From so many records on a history is told to be long.
+const LONG_HISTORY: u32 = MAX_HISTORY_RECORDS / 5 * 4;
+
 /// One resident run.
 pub(super) struct Driver {
     node: Arc<Node>,
@@ -69,6 +72,7 @@ pub(super) struct Driver {
     /// The end of the run, once the code has reached it.
     ending: Option<Ending>,
     is_draining: bool,
+    warned_of_length: bool,
     _place: OwnedSemaphorePermit,
 }
 
@@ -143,6 +147,7 @@ impl Driver {
             inbox,
             ending: None,
             is_draining: false,
+            warned_of_length: false,
             _place: place,
         }
     }
@@ -296,6 +301,7 @@ impl Driver {
                 .into_iter()
                 .map(|action| (turn.barrier, action)),
         );
+        self.warn_of_length(turn.barrier);
         if turn.barrier.0 > MAX_HISTORY_RECORDS {
             let fault = Fault::HistoryTooLong {
                 records: turn.barrier.0,
@@ -317,6 +323,18 @@ impl Driver {
             }
             Progress::Faulted(fault) => self.park(fault.to_string()),
         }
+    }
+
+    /// Tells once, long before it is parked, that the history grows long.
+    fn warn_of_length(&mut self, length: Position) {
+        if length.0 < LONG_HISTORY || self.warned_of_length {
+            return;
+        }
+        self.warned_of_length = true;
+        tracing::warn!(
+            run_id = %self.claimed.run, workflow_id = %self.claimed.workflow_id, records = length.0,
+            limit = MAX_HISTORY_RECORDS, "history_long"
+        );
     }
 
     /// Performs the actions whose barrier is durable.

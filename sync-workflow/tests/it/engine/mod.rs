@@ -13,6 +13,7 @@ mod fence;
 mod full_disk;
 mod kit;
 mod messages;
+mod operating;
 mod own_transactions;
 mod parking;
 mod queues;
