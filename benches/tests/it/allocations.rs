@@ -10,7 +10,7 @@ use sync_workflow::{
 /// Allocations of one more sequential activity of a run, from the call to the next one.
 const A_STEP: f64 = 22.0;
 /// Allocations of a workflow of one activity, from its start to its result.
-const A_WORKFLOW: f64 = 58.0;
+const A_WORKFLOW: f64 = 59.0;
 
 async fn steps(ctx: Context, (count, mut n): (u32, u64)) -> Result<u64, Failure> {
     for _ in 0..count {
