@@ -142,7 +142,7 @@ fn escaped(text: &str) -> String {
 /// Where values lie along an axis.
 struct Ruler {
     scale: Scale,
-    /// The values at both ends, after [`position`].
+    /// The values at both ends, after `position`.
     between: [f64; 2],
     /// Both ends in the picture.
     ends: [f64; 2],

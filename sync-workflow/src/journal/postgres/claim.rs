@@ -29,9 +29,11 @@ WITH ready AS MATERIALIZED (
     FOR KEY SHARE
 ), due AS MATERIALIZED (
     SELECT r.run_id FROM ready
-    -- Not a plain equality: see the statements of a commit.
+    -- Not a plain equality, for the primary key and nothing else is to be read: see the statements of a
+    -- commit. A plain status would admit the partial index of pending runs, which was small when the plan
+    -- was made: all of it for each run.
     JOIN sync_workflow.runs r ON r.run_id = ANY (ARRAY[ready.run_id])
-    WHERE r.status = 0 AND r.wake_at <= now() AND EXISTS (SELECT FROM fence)
+    WHERE r.status + 0 = 0 AND r.wake_at <= now() AND EXISTS (SELECT FROM fence)
     ORDER BY ready.wake_at
     LIMIT $4
     FOR UPDATE OF r SKIP LOCKED
