@@ -90,3 +90,24 @@ pub use {
     context::{Activity, Tx},
     worker::{ActivityContext, Termination, Worker, WorkerBuilder},
 };
+
+/// The code in the pages of the guide, as tests.
+#[cfg(all(doctest, feature = "postgres", feature = "sqlite", feature = "testing"))]
+mod guide {
+    #[doc = include_str!("../../docs/guide/concepts.md")]
+    struct Concepts;
+    #[doc = include_str!("../../docs/guide/first-workflow.md")]
+    struct FirstWorkflow;
+    #[doc = include_str!("../../docs/guide/patterns.md")]
+    struct Patterns;
+    #[doc = include_str!("../../docs/guide/pitfalls.md")]
+    struct Pitfalls;
+    #[doc = include_str!("../../docs/guide/testing.md")]
+    struct Testing;
+    #[doc = include_str!("../../docs/guide/deployment.md")]
+    struct Deployment;
+    #[doc = include_str!("../../docs/guide/operations.md")]
+    struct Operations;
+    #[doc = include_str!("../../docs/guide/migrating.md")]
+    struct Migrating;
+}
