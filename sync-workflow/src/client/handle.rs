@@ -130,7 +130,7 @@ where
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when retention has removed it.
+    /// [`Error::NotFound`] when there is no such run.
     pub async fn describe(&self) -> Result<RunInfo, Error> {
         self.client.describe_run(self.run).await
     }

@@ -86,7 +86,8 @@ impl Context {
         ActivityCall::new(self, activity.name(), &input)
     }
 
-    /// Sleeps. A sleep of a month costs a row, not memory.
+    /// Sleeps. A sleep of a month costs a row, not memory. The length is part of what replay compares: code that
+    /// sleeps for another time needs a [version](Self::version).
     pub fn sleep(&self, duration: Duration) -> Sleep {
         Sleep::new(self, TimerDue::After(duration))
     }

@@ -1,6 +1,7 @@
 //! Scopes: parts of a workflow that are cancelled, timed or undone as a whole.
 
 use std::{
+    fmt,
     future::Future,
     pin::{Pin, pin},
     sync::Arc,
@@ -143,16 +144,19 @@ impl Scope {
     }
 }
 
-/// The time was over before the call had ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it took longer than {0:?}")]
+/// The time was over before the call had ended. With `?` it becomes a failure of kind [`FailureKind::TimedOut`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Elapsed(pub Duration);
 
-impl Elapsed {
-    /// A failure of kind [`FailureKind::TimedOut`].
-    #[must_use]
-    pub fn into_failure(self) -> Failure {
-        Failure::of_kind(FailureKind::TimedOut, self.to_string())
+impl fmt::Display for Elapsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "it took longer than {:?}", self.0)
+    }
+}
+
+impl From<Elapsed> for Failure {
+    fn from(elapsed: Elapsed) -> Self {
+        Self::of_kind(FailureKind::TimedOut, elapsed.to_string())
     }
 }
 

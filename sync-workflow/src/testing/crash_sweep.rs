@@ -63,7 +63,7 @@ pub struct Sweep {
 ///     async |client: &Client| client.start(order, "order-1", 100).await.unwrap().result().await.unwrap(),
 ///     |ledger| assert_eq!(ledger.lock().unwrap().values().sum::<u64>(), 105),
 /// );
-/// assert!(sweep.crashes > 4);
+/// assert_eq!(sweep.crashes, 2 * sweep.commits);
 /// ```
 ///
 /// # Panics

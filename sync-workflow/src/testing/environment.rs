@@ -41,7 +41,7 @@ const AGES: Duration = Duration::from_secs(500 * 365 * 86_400);
 /// TestEnvironment::run(worker, async |env| {
 ///     let handle = env.client().start(reminder, "a", "Ada".into()).await.unwrap();
 ///     assert_eq!(handle.result().await.unwrap(), "Dear Ada");
-///     assert_eq!(env.now().to_string(), "2026-01-31T00:00:00Z");
+///     assert!(env.now().to_string().starts_with("2026-01-31"));
 /// });
 /// ```
 #[derive(Debug)]

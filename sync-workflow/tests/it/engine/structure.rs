@@ -222,7 +222,7 @@ async fn hurries(ctx: Context, limit: u64) -> Result<String, Failure> {
     let signal = ctx.timeout(limit, ctx.wait::<u64>("number")).await;
     let n = match signal {
         Ok(signal) => signal?,
-        Err(elapsed) => return Ok(elapsed.into_failure().to_string()),
+        Err(elapsed) => return Ok(Failure::from(elapsed).to_string()),
     };
     // More than one call, and quick enough.
     let twice = async { ctx.activity(double, ctx.activity(double, n).await?).await };
