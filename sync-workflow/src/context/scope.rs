@@ -202,8 +202,8 @@ impl Saga {
     }
 }
 
-impl std::fmt::Debug for Saga {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Saga {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Saga")
             .field("steps", &self.undo.len())
             .finish_non_exhaustive()
