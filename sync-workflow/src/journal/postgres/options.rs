@@ -52,9 +52,12 @@ impl Builder {
         self
     }
 
-    /// The most connections that statements share; at least one, 8 by default. Up to four more
-    /// serve one purpose each: commits, heartbeats, notifications sent, notifications received. So
-    /// a transactional step that holds the only shared connection holds up none of these.
+    /// The most connections for transactions that code holds open: transactional steps, and
+    /// [`PostgresJournal::pool`]; at least one, 8 by default. They are opened as they are needed.
+    ///
+    /// A worker has up to ten more beside them: four that the engine's own statements share, two for commits, and one
+    /// each for heartbeats, reaping, notifications sent and notifications received. So steps that hold all of
+    /// theirs hold up none of these.
     pub fn max_connections(mut self, connections: u32) -> Self {
         self.max_connections = connections.max(1);
         self
