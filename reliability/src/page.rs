@@ -179,7 +179,7 @@ fn torture(campaigns: &[Campaign]) -> String {
             &campaign.fault,
             &campaign.database,
             &Count(campaign.struck),
-            &campaign.violations.len(),
+            &campaign.broken().count(),
             &Count(campaign.runs),
             &Count(campaign.records),
             &Milliseconds(campaign.recovery_p50),
@@ -206,7 +206,14 @@ fn torture(campaigns: &[Campaign]) -> String {
             / 60.0,
     );
     for campaign in campaigns {
-        for violation in &campaign.violations {
+        for thin in campaign.thin_rounds() {
+            let _ = write!(
+                text,
+                "\n\n- {} on {}: the last round showed too little ({}), and the fault was left alone.",
+                campaign.fault, campaign.database, thin.detail
+            );
+        }
+        for violation in campaign.broken() {
             let _ = write!(
                 text,
                 "\n\n- {} on {}, seed {}: {}: {}",
@@ -261,6 +268,7 @@ impl Display for Milliseconds {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::findings::Violation;
 
     #[test]
     fn thousands_stand_apart() {
@@ -278,7 +286,14 @@ mod tests {
             findings
         };
         assert!(sound().hold());
-        let lacks: [fn(&mut Findings); 6] = [
+        let mut thin = sound();
+        thin.campaigns[0].violations.push(Violation {
+            rule: "something happened".into(),
+            detail: "4 of 11 faults struck".into(),
+        });
+        assert!(thin.hold() && of(&thin).contains("showed too little (4 of 11 faults struck)"));
+        let lacks: [fn(&mut Findings); 7] = [
+            |findings| findings.campaigns[0].struck = findings.campaigns[0].cycles / 3,
             |findings| drop(findings.model.remove(0)),
             |findings| findings.simulator.seeds = 0,
             |findings| findings.mutants.clear(),
