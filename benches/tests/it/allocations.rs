@@ -3,30 +3,16 @@
 use std::sync::Arc;
 
 use sync_workflow::{
-    Client, Context, Failure, Worker,
+    Client, Worker,
     journal::{Journal, memory::MemoryJournal},
 };
+
+use super::counted::{run, steps, trivial};
 
 /// Allocations of one more sequential activity of a run, from the call to the next one.
 const A_STEP: f64 = 22.0;
 /// Allocations of a workflow of one activity, from its start to its result.
-const A_WORKFLOW: f64 = 59.0;
-
-async fn steps(ctx: Context, (count, mut n): (u32, u64)) -> Result<u64, Failure> {
-    for _ in 0..count {
-        n = ctx.activity(trivial, n).await?;
-    }
-    Ok(n)
-}
-
-async fn trivial(n: u64) -> Result<u64, Failure> {
-    Ok(n + 1)
-}
-
-async fn run(client: &Client, name: &str, count: u32) {
-    let handle = client.start(steps, name, (count, 0)).await.unwrap();
-    assert_eq!(handle.result().await.unwrap(), u64::from(count));
-}
+const A_WORKFLOW: f64 = 58.0;
 
 /// Allocations of this thread while a run of so many steps goes from its start to its result.
 fn allocations(runtime: &tokio::runtime::Runtime, client: &Client, name: &str, count: u32) -> f64 {

@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
-use sync_workflow::{Client, Context, Failure, Worker};
+use sync_workflow::Worker;
 use throwaway_postgres::{Cluster, Database};
+
+use super::counted::{run, steps, trivial};
 
 /// A statement takes one round trip once it is prepared. A lone workflow of one activity is started, and its step is
 /// written together with its end.
@@ -16,22 +18,6 @@ const STATEMENTS_OF_A_STEP: f64 = 1.0;
 const COMMITS_OF_A_STEP: f64 = 1.0;
 /// For what happens beside, whatever is measured: heartbeats, and claims that find nothing.
 const MARGIN: f64 = 0.1;
-
-async fn steps(ctx: Context, (count, mut n): (u32, u64)) -> Result<u64, Failure> {
-    for _ in 0..count {
-        n = ctx.activity(trivial, n).await?;
-    }
-    Ok(n)
-}
-
-async fn trivial(n: u64) -> Result<u64, Failure> {
-    Ok(n + 1)
-}
-
-async fn run(client: &Client, name: &str, count: u32) {
-    let handle = client.start(steps, name, (count, 0)).await.unwrap();
-    assert_eq!(handle.result().await.unwrap(), u64::from(count));
-}
 
 /// A server that counts statements, and in whose log of changes only the engine's transactions are.
 struct Counting {

@@ -97,19 +97,19 @@ struct StartedChild {
 const NOW: &str = "now";
 
 impl Machine {
-    pub(crate) fn new(run: RunId, workflow_id: WorkflowId, journal: Vec<Record>) -> Self {
+    pub(crate) fn new(run: RunId, workflow_id: WorkflowId, mut journal: Vec<Record>) -> Self {
+        let next_position = Position(u32::try_from(journal.len()).unwrap_or(u32::MAX));
+        let versions = chosen_versions(&journal);
+        // Those may be asked for at another place than they were chosen at, or not any more.
+        journal.retain(|record| record.kind != RecordKind::VersionChosen);
         Self {
             run,
             workflow_id,
             now: Timestamp::UNIX_EPOCH,
             told_now: None,
-            next_position: Position(u32::try_from(journal.len()).unwrap_or(u32::MAX)),
-            versions: chosen_versions(&journal),
-            // Those may be asked for at another place than they were chosen at, or not any more.
-            journal: journal
-                .into_iter()
-                .filter(|record| record.kind != RecordKind::VersionChosen)
-                .collect(),
+            next_position,
+            versions,
+            journal: journal.into(),
             next_command: 0,
             commands: BTreeMap::new(),
             asked: Vec::new(),
@@ -121,7 +121,7 @@ impl Machine {
             arrived: VecDeque::new(),
             seen_signals: HashSet::new(),
             returned: VecDeque::new(),
-            scopes: Scopes::new(),
+            scopes: Scopes::default(),
             continuation: None,
             open_children: 0,
             fault: None,

@@ -12,54 +12,64 @@ impl ScopeId {
 }
 
 /// The scopes of one run.
-pub(super) struct Scopes(Vec<Scope>);
+#[derive(Default)]
+pub(super) struct Scopes {
+    is_run_cancelled: bool,
+    /// Those that the code opened, numbered after the two that every run has.
+    opened: Vec<Scope>,
+}
 
 struct Scope {
     /// It is cancelled with this one.
-    within: Option<ScopeId>,
+    within: ScopeId,
     is_cancelled: bool,
 }
 
 impl Scopes {
-    pub(super) fn new() -> Self {
-        let outermost = || Scope {
-            within: None,
-            is_cancelled: false,
-        };
-        Self(vec![outermost(), outermost()])
-    }
-
     pub(super) fn open(&mut self, within: ScopeId) -> ScopeId {
-        let id = ScopeId(u32::try_from(self.0.len()).unwrap_or(u32::MAX));
-        self.0.push(Scope {
-            within: Some(within),
+        self.opened.push(Scope {
+            within,
             is_cancelled: false,
         });
-        id
+        ScopeId(u32::try_from(self.opened.len() + 1).unwrap_or(u32::MAX))
     }
 
     /// `false` when it was cancelled before.
     pub(super) fn cancel(&mut self, scope: ScopeId) -> bool {
         let was_cancelled = self.is_cancelled(scope);
-        if let Some(scope) = self.0.get_mut(scope.0 as usize) {
-            scope.is_cancelled = true;
+        match place(scope).and_then(|place| self.opened.get_mut(place)) {
+            Some(opened) => opened.is_cancelled = true,
+            None => self.is_run_cancelled |= scope == ScopeId::RUN,
         }
         !was_cancelled
     }
 
     pub(super) fn is_cancelled(&self, scope: ScopeId) -> bool {
-        self.up_from(scope).any(|(_, scope)| scope.is_cancelled)
+        self.up_from(scope).any(|scope| match self.opened(scope) {
+            Some(opened) => opened.is_cancelled,
+            None => scope == ScopeId::RUN && self.is_run_cancelled,
+        })
     }
 
     pub(super) fn is_within(&self, inner: ScopeId, outer: ScopeId) -> bool {
-        self.up_from(inner).any(|(id, _)| id == outer)
+        self.up_from(inner).any(|scope| scope == outer)
     }
 
     /// A scope and those that it lies in.
-    fn up_from(&self, scope: ScopeId) -> impl Iterator<Item = (ScopeId, &Scope)> {
-        let get = |id: ScopeId| self.0.get(id.0 as usize).map(|scope| (id, scope));
-        std::iter::successors(get(scope), move |(_, scope)| scope.within.and_then(get))
+    fn up_from(&self, scope: ScopeId) -> impl Iterator<Item = ScopeId> {
+        std::iter::successors(Some(scope), |scope| {
+            self.opened(*scope).map(|opened| opened.within)
+        })
     }
+
+    fn opened(&self, scope: ScopeId) -> Option<&Scope> {
+        place(scope).and_then(|place| self.opened.get(place))
+    }
+}
+
+/// The place of a scope among those that the code opened.
+const fn place(scope: ScopeId) -> Option<usize> {
+    (scope.0 as usize).checked_sub(2)
 }
 
 #[cfg(test)]
@@ -68,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_scope_is_cancelled_with_those_around_it() {
-        let mut scopes = Scopes::new();
+        let mut scopes = Scopes::default();
         let outer = scopes.open(ScopeId::RUN);
         let inner = scopes.open(outer);
         let beside = scopes.open(ScopeId::RUN);
