@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use sync_workflow::journal::{ClaimRequest, NewSignal, RunFilter, postgres::PostgresJournal};
+use sync_workflow::journal::{ClaimRequest, NewSignal, RunFilter};
 use throwaway_postgres::Cluster;
 
 use super::*;
@@ -220,54 +220,4 @@ async fn no_statement_costs_more_the_more_runs_there_are() {
         }
     }
     assert!(grown.is_empty(), "{grown}");
-}
-
-#[tokio::test]
-async fn a_plan_that_was_made_when_nothing_was_due_serves_when_much_is() {
-    const DUE: u32 = 5_000;
-    let cluster = Cluster::builder()
-        .fsync(false)
-        .setting("shared_preload_libraries", "pg_stat_statements")
-        .setting("autovacuum", "off")
-        .start()
-        .unwrap();
-    let bench = Bench::on(cluster.create_database().unwrap()).await;
-    let claim = ClaimRequest {
-        limit: 256,
-        ..request()
-    };
-    // One connection, so that both claims go by one plan.
-    let journal = PostgresJournal::builder(bench.database.url());
-    let journal = journal.max_connections(1).open().await.unwrap();
-    // All of them run when the statistics are taken, so that no pending run is expected.
-    let all_run = format!(
-        "INSERT INTO sync_workflow.runs (run_id, chain_id, node_id, wake_at, sequence, status, workflow_id, workflow, queue)
-         SELECT id, id, gen_random_uuid(), now(), 0, 1, 'due-' || n, 'greet', 'default'
-         FROM (SELECT n, gen_random_uuid() AS id FROM generate_series(1, {DUE}) AS n) AS numbered;
-         ANALYZE sync_workflow.runs"
-    );
-    bench.database.psql(&all_run).unwrap();
-    let nothing = journal.claim(bench.node, &claim).await.unwrap();
-    assert!(nothing.runs.is_empty());
-    bench
-        .database
-        .psql(
-            "UPDATE sync_workflow.runs SET status = 0, node_id = NULL, wake_at = now() - interval '1 minute';
-             CREATE EXTENSION pg_stat_statements;
-             SELECT pg_stat_statements_reset()",
-        )
-        .unwrap();
-    let taken = journal.claim(bench.node, &claim).await.unwrap();
-    assert_eq!(taken.runs.len(), 256);
-    let mut observer = bench.connect().await;
-    let blocks: i64 = sqlx::query(
-        "SELECT max(shared_blks_hit + shared_blks_read)::bigint FROM pg_stat_statements
-         WHERE query LIKE '%WITH ready AS%' AND query NOT LIKE '%pg_stat_statements%'",
-    )
-    .fetch_one(&mut observer)
-    .await
-    .unwrap()
-    .get(0);
-    // A few dozen for each run that is looked at or taken, and not all of them for each.
-    assert!(blocks < 60_000, "{blocks} blocks");
 }
