@@ -21,8 +21,7 @@ pub(crate) async fn run(node: Arc<Node>) {
         if node.is_fenced() || node.is_draining() {
             return;
         }
-        // What falls asleep from here on is told, for the claim may not see it.
-        node.looks_again_at(None);
+        node.begins_to_claim();
         let next_wake = match claim(&node).await {
             Ok(next_wake) => {
                 pause = Duration::from_millis(10);
@@ -71,10 +70,11 @@ enum Wake {
 }
 
 async fn claim(node: &Arc<Node>) -> Result<Wake, Error> {
-    let room = node.want_room().min(MAX_CLAIM);
-    if room == 0 {
+    // Taken before the claim: no run is claimed that would find no place.
+    let Some(mut places) = node.take_places(MAX_CLAIM) else {
         return Ok(Wake::Crowded);
-    }
+    };
+    let room = places.num_permits();
     let limit = u32::try_from(room).unwrap_or(u32::MAX);
     let request = ClaimRequest {
         queue: Arc::clone(&node.settings.queue),
@@ -86,7 +86,9 @@ async fn claim(node: &Arc<Node>) -> Result<Wake, Error> {
     node.clock.anchor(asked, claim.now);
     let is_full = claim.runs.len() >= room;
     for claimed in claim.runs {
-        node.adopt(claimed);
+        if let Some(place) = places.split(1) {
+            node.adopt(claimed, place);
+        }
     }
     Ok(if is_full {
         Wake::Now
@@ -101,8 +103,15 @@ async fn wait(node: &Node, until: Option<Duration>) {
         .settings
         .poll_interval
         .mul_f64(0.8 + 0.4 * fastrand::f64());
-    let limit = until.map_or(poll, |until| until.min(poll));
-    node.looks_again_at(node.clock.now().checked_add(limit).ok());
+    let mut limit = until.map_or(poll, |until| until.min(poll));
+    let next = node
+        .clock
+        .now()
+        .checked_add(limit)
+        .unwrap_or(Timestamp::MAX);
+    if let Some(sooner) = node.looks_again_at(next) {
+        limit = node.clock.until(sooner);
+    }
     tokio::select! {
         biased;
         () = node.dispatch.notified() => {}
@@ -127,7 +136,7 @@ async fn look_at_owned(node: &Arc<Node>) {
         if node.is_resident(run.run) {
             node.tell(run.run, Message::ArrivedUpTo(run.inbox));
         } else if !node.has_place_kept(run.run) && !were_resident.contains(&run.run) {
-            node.adopt(run);
+            node.adopt_if_room(run);
         }
     }
 }

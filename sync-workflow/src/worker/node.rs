@@ -58,8 +58,10 @@ pub(crate) struct Node {
     is_crowded: AtomicBool,
     /// The dispatcher is to compare the runs that name this node with those in memory.
     looks_at_owned: AtomicBool,
-    /// When the dispatcher claims again by itself, in microseconds of the database's clock.
+    /// When the dispatcher claims again by itself, in microseconds of the database's clock; long ago while it claims.
     looks_again_at: AtomicI64,
+    /// The earliest time at which a run is due that fell asleep since the dispatcher began to claim.
+    earliest_due: AtomicI64,
 }
 
 /// A run in memory.
@@ -103,7 +105,8 @@ impl Node {
             is_draining: AtomicBool::new(false),
             is_crowded: AtomicBool::new(false),
             looks_at_owned: AtomicBool::new(false),
-            looks_again_at: AtomicI64::new(i64::MAX),
+            looks_again_at: AtomicI64::new(i64::MIN),
+            earliest_due: AtomicI64::new(i64::MAX),
         })
     }
 
@@ -159,21 +162,20 @@ impl Node {
         lock(&self.kept_places).contains_key(&run)
     }
 
-    /// Room for this many more runs.
-    pub(crate) fn room(&self) -> usize {
-        self.places.available_permits()
-    }
-
-    /// Room for this many more runs. Where there is none, the next run that leaves wakes the
+    /// Takes places for up to this many more runs. Where there is none, the next run that leaves wakes the
     /// dispatcher.
-    pub(crate) fn want_room(&self) -> usize {
+    pub(crate) fn take_places(&self, limit: usize) -> Option<OwnedSemaphorePermit> {
         // Told before it looks, so that no departure falls in between.
         self.is_crowded.store(true, Ordering::SeqCst);
-        let room = self.room();
-        if room > 0 {
-            self.is_crowded.store(false, Ordering::SeqCst);
+        loop {
+            let room = self.places.available_permits().min(limit);
+            let count = u32::try_from(room).ok().filter(|count| *count > 0)?;
+            // A run that is born meanwhile may take one of them.
+            if let Ok(places) = Arc::clone(&self.places).try_acquire_many_owned(count) {
+                self.is_crowded.store(false, Ordering::SeqCst);
+                return Some(places);
+            }
         }
-        room
     }
 
     /// Has the dispatcher compare, soon, the runs that name this node with those in memory.
@@ -187,25 +189,41 @@ impl Node {
         self.looks_at_owned.swap(false, Ordering::SeqCst)
     }
 
-    /// The dispatcher will not claim before this time; `None` while it is about to claim.
-    pub(crate) fn looks_again_at(&self, time: Option<Timestamp>) {
-        let time = time.map_or(i64::MAX, Timestamp::as_microsecond);
-        self.looks_again_at.store(time, Ordering::SeqCst);
+    /// The dispatcher is about to claim. What falls asleep from here on is remembered, for the claim may not
+    /// see it.
+    pub(crate) fn begins_to_claim(&self) {
+        self.looks_again_at.store(i64::MIN, Ordering::SeqCst);
+        self.earliest_due.store(i64::MAX, Ordering::SeqCst);
     }
 
-    /// A run has left memory until this time: whoever claims it must not sleep longer.
+    /// The dispatcher would not claim before this time. Returns when a run is due that fell asleep since it began
+    /// to claim, if that is sooner.
+    pub(crate) fn looks_again_at(&self, time: Timestamp) -> Option<Timestamp> {
+        let time = time.as_microsecond();
+        self.looks_again_at.store(time, Ordering::SeqCst);
+        let due = self.earliest_due.load(Ordering::SeqCst);
+        Timestamp::from_microsecond(due).ok().filter(|_| due < time)
+    }
+
+    /// A run has left memory until this time: the dispatcher must not sleep longer.
     pub(crate) fn is_due_at(&self, time: Timestamp) {
-        if time.as_microsecond() < self.looks_again_at.load(Ordering::SeqCst) {
+        let time = time.as_microsecond();
+        // Remembered first: either the dispatcher finds it, or it is found to be waiting too long.
+        self.earliest_due.fetch_min(time, Ordering::SeqCst);
+        if time < self.looks_again_at.load(Ordering::SeqCst) {
             self.dispatch.notify_one();
         }
     }
 
-    /// Drives a run that this node claimed.
-    pub(crate) fn adopt(self: &Arc<Self>, claimed: ClaimedRun) {
-        // The dispatcher claims no more than there is room for; a run that found no room is
-        // adopted by the next look at what this node owns.
+    /// Drives a run that this node claimed, in the place that it took for it.
+    pub(crate) fn adopt(self: &Arc<Self>, claimed: ClaimedRun, place: OwnedSemaphorePermit) {
+        self.drive(claimed, Origin::Claimed, place);
+    }
+
+    /// Drives a run that names this node, if there is room; else it is for the next look.
+    pub(crate) fn adopt_if_room(self: &Arc<Self>, owned: ClaimedRun) {
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-            self.drive(claimed, Origin::Claimed, place);
+            self.drive(owned, Origin::Claimed, place);
         }
     }
 

@@ -62,6 +62,7 @@ pub(crate) struct Faulty {
     /// How many answers to signals are still to be lost.
     loses_signals: AtomicUsize,
     looked_at_owned: AtomicUsize,
+    claimed: AtomicUsize,
     refuses_claims: AtomicBool,
     notified: AtomicUsize,
 }
@@ -76,6 +77,7 @@ impl Faulty {
             failed: AtomicUsize::new(0),
             loses_signals: AtomicUsize::new(0),
             looked_at_owned: AtomicUsize::new(0),
+            claimed: AtomicUsize::new(0),
             notified: AtomicUsize::new(0),
             refuses_claims: AtomicBool::new(false),
         })
@@ -112,6 +114,11 @@ impl Faulty {
     /// How often other processes were told something.
     pub(crate) fn notified(&self) -> usize {
         self.notified.load(Ordering::SeqCst)
+    }
+
+    /// How often a worker has asked for runs.
+    pub(crate) fn claimed(&self) -> usize {
+        self.claimed.load(Ordering::SeqCst)
     }
 
     /// How often a worker has compared what it holds with what it should hold.
@@ -182,7 +189,11 @@ impl Journal for Faulty {
         if self.refuses_claims.load(Ordering::SeqCst) {
             return Err(Error::Unavailable("as planned".into()));
         }
-        self.inner.claim(node, request).await
+        self.claimed.fetch_add(1, Ordering::SeqCst);
+        let claim = self.inner.claim(node, request).await;
+        // As over a wire: others run meanwhile.
+        tokio::time::sleep(Duration::from_millis(3)).await;
+        claim
     }
 
     async fn load(&self, run: RunId, from: Position, limit: u32) -> Result<History> {
