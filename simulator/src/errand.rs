@@ -6,7 +6,7 @@ use sync_workflow::{
     id::{Position, RunId, WorkflowId},
     journal::{
         Hint, IdReuse, Journal, NewRun, NewSignal, Placement, RunSelector, SignalOutcome,
-        StartOutcome, WokenRun,
+        StartOutcome, Ticket, WokenRun,
     },
     record::{Record, RecordKind},
 };
@@ -110,6 +110,7 @@ fn new_run(id: &str, number: u128, program: usize) -> NewRun {
         reuse: IdReuse::ReturnExisting,
         parent: None,
         placement: Placement::Anywhere,
+        ticket: Ticket::default(),
     }
 }
 

@@ -13,8 +13,8 @@ use sync_workflow::{
     journal::{
         Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Error, Hint, History,
         HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page, Published,
-        Renewal, Result, RunFilter, RunInfo, RunSelector, SignalOutcome, StartOutcome,
-        StepTransaction, TransactionCommit, WokenRun,
+        QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector, SignalOutcome,
+        StartOutcome, StepTransaction, TransactionCommit, WokenRun,
     },
     record::Record,
 };
@@ -286,6 +286,18 @@ impl Journal for FaultyJournal {
 
     async fn history(&self, run: RunId, from: Position, limit: u32) -> Result<Page<HistoryRecord>> {
         self.link.world.journal.history(run, from, limit).await
+    }
+
+    async fn limit_queue(&self, queue: &str, limits: &QueueLimits) -> Result<()> {
+        self.link.world.journal.limit_queue(queue, limits).await
+    }
+
+    async fn pause_queue(&self, queue: &str, is_paused: bool) -> Result<()> {
+        self.link.world.journal.pause_queue(queue, is_paused).await
+    }
+
+    async fn queues(&self) -> Result<Vec<QueueInfo>> {
+        self.link.world.journal.queues().await
     }
 
     async fn notify(&self, hints: &[Hint]) -> Result<()> {

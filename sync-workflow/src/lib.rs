@@ -104,6 +104,8 @@ mod guide {
     struct Pitfalls;
     #[doc = include_str!("../../docs/guide/testing.md")]
     struct Testing;
+    #[doc = include_str!("../../docs/guide/queues.md")]
+    struct Queues;
     #[doc = include_str!("../../docs/guide/deployment.md")]
     struct Deployment;
     #[doc = include_str!("../../docs/guide/operations.md")]

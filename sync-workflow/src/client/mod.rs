@@ -8,6 +8,7 @@ mod handle;
 mod hints;
 mod listener;
 mod published;
+mod queue;
 mod start;
 mod update;
 
@@ -25,6 +26,7 @@ pub use handle::RunHandle;
 use hints::Hints;
 use listener::Listener;
 pub use published::PublishedWatch;
+pub use queue::{Limit, Queue};
 pub use start::Start;
 pub use update::UpdateError;
 

@@ -18,6 +18,7 @@ use crate::{
     id::{RunId, WorkflowId},
     journal::{
         self, Hint, IdReuse, MAX_PAYLOAD_BYTES, NewRun, Placement, StartOutcome, StepTransaction,
+        Ticket,
     },
     worker::Work,
 };
@@ -32,6 +33,7 @@ pub struct Start<'a, T, E> {
     queue: Arc<str>,
     reuse: IdReuse,
     at: Option<Timestamp>,
+    ticket: Ticket,
     types: PhantomData<fn() -> (T, E)>,
 }
 
@@ -54,6 +56,7 @@ where
             queue: "default".into(),
             reuse: IdReuse::default(),
             at: None,
+            ticket: Ticket::default(),
             types: PhantomData,
         }
     }
@@ -61,6 +64,21 @@ where
     /// Sends the run to the workers of another queue than `default`.
     pub fn queue(mut self, queue: &str) -> Self {
         self.queue = queue.into();
+        self
+    }
+
+    /// The key of the run in its queue: a customer, a tenant, an account. Where the [queue has limits](Client::queue),
+    /// runs of one key are limited together, and keys take turns, so that nobody waits for all of
+    /// somebody else's runs.
+    pub fn key(mut self, key: &str) -> Self {
+        self.ticket.key = key.into();
+        self
+    }
+
+    /// The priority of the run where its [queue has limits](Client::queue): of the runs of its key, a greater one goes
+    /// first. Zero if none is set.
+    pub fn priority(mut self, priority: i16) -> Self {
+        self.ticket.priority = priority;
         self
     }
 
@@ -113,6 +131,7 @@ where
             reuse: self.reuse,
             parent: None,
             placement: self.at.map_or(Placement::Anywhere, Placement::NotBefore),
+            ticket: self.ticket,
         })
     }
 

@@ -327,6 +327,8 @@ impl<T: DeserializeOwned, E: ErrorValue> ChildCall<T, E> {
                     queue: None,
                     input,
                     abandon_on_close: false,
+                    key: Arc::default(),
+                    priority: 0,
                     run: None,
                 })
             },
@@ -348,6 +350,17 @@ impl<T: DeserializeOwned, E: ErrorValue> ChildCall<T, E> {
     /// Sends the child to the workers of another queue.
     pub fn queue(self, queue: &str) -> Self {
         self.with(|child| child.queue = Some(queue.into()))
+    }
+
+    /// The key of the child in its queue, as [`Start::key`](crate::client::Start::key).
+    pub fn key(self, key: &str) -> Self {
+        self.with(|child| child.key = key.into())
+    }
+
+    /// The priority of the child among the runs of its key, as
+    /// [`Start::priority`](crate::client::Start::priority).
+    pub fn priority(self, priority: i16) -> Self {
+        self.with(|child| child.priority = priority)
     }
 
     /// Lets the child go on when this run closes; otherwise it is asked to cancel.

@@ -51,6 +51,8 @@ pub(super) fn send_to_queue(command: &mut Command) {
         queue: Some(queue),
         input,
         abandon_on_close: false,
+        key: Arc::default(),
+        priority: 0,
         run: None,
     });
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::reuse::IdReuse;
+use super::{queue::Ticket, reuse::IdReuse};
 use crate::{
     id::{CommandId, NodeId, Position, RunId, WorkflowId},
     record::{Record, RecordKind},
@@ -155,6 +155,8 @@ pub struct NewRun {
     pub parent: Option<ParentLink>,
     /// Where it starts.
     pub placement: Placement,
+    /// Its place in its queue.
+    pub ticket: Ticket,
 }
 
 impl NewRun {

@@ -65,6 +65,18 @@ pub enum Error {
         /// What was asked for.
         what: &'static str,
     },
+    /// A key of a queue is longer than [`super::MAX_QUEUE_KEY_BYTES`], or holds a NUL.
+    #[error("the queue key {key:?} is too long or holds a NUL")]
+    InvalidQueueKey {
+        /// The beginning of the key.
+        key: String,
+    },
+    /// A limit of a queue is zero, or beyond what can be counted. A queue that is to run nothing is paused.
+    #[error("the limits of the queue {queue:?} admit nothing, or cannot be counted")]
+    InvalidLimits {
+        /// The queue.
+        queue: String,
+    },
     /// The URL names no journal.
     #[error("cannot open a journal at this url: {detail}")]
     InvalidUrl {

@@ -8,6 +8,7 @@ mod batch;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod cause;
 mod error;
+mod queue;
 mod reuse;
 mod run;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -23,6 +24,7 @@ pub use batch::{
     RunCommit, RunOutcome, StartOutcome, Transition, WakeAt, WokenRun,
 };
 pub use error::Error;
+pub use queue::{Admission, Managed, QueueInfo, QueueLimits, Rate, Ticket};
 pub use reuse::IdReuse;
 pub use run::{
     ChildOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Hint, History, HistoryRecord, Inbox,
@@ -58,6 +60,9 @@ pub const MAX_PAYLOAD_BYTES: usize = 4 * 1024 * 1024;
 /// The most records a run may have before it must continue as new. A replay of this many records
 /// still takes well under a second.
 pub const MAX_HISTORY_RECORDS: u32 = 100_000;
+
+/// The longest key of a queue, in bytes.
+pub const MAX_QUEUE_KEY_BYTES: usize = 512;
 
 /// How many runs of a workflow id [`Journal::send_signal`] looks through.
 pub const SENT_SIGNAL_RUNS: u32 = 32;
@@ -145,6 +150,10 @@ pub trait Journal: Send + Sync + 'static {
     /// Takes at most `request.limit` runs that are ready: status pending, wake-up time reached by
     /// the database's clock, a workflow that the worker knows. Each becomes the node's, and the
     /// attempt is counted in the same transaction, so that a run that kills its worker is known.
+    ///
+    /// Where the queue has limits, first as many runs are admitted as the limits and `request.limit` allow: of the
+    /// keys that wait those that have waited longest, of a key those of the greatest priority, and of these the
+    /// oldest. Only runs that were admitted are taken.
     ///
     /// A lost acknowledgement leaves runs that name this node; [`Journal::owned`] finds them.
     async fn claim(&self, node: NodeId, request: &ClaimRequest) -> Result<Claim>;
@@ -241,6 +250,16 @@ pub trait Journal: Send + Sync + 'static {
 
     /// The records of a run with the time of each, for a person to read.
     async fn history(&self, run: RunId, from: Position, limit: u32) -> Result<Page<HistoryRecord>>;
+
+    /// Limits a queue from now on: at its first limits the queue becomes a managed one, whose runs wait until they
+    /// are admitted. Its counts, and what it waits for, stay.
+    async fn limit_queue(&self, queue: &str, limits: &QueueLimits) -> Result<()>;
+
+    /// Stops admitting runs of a queue, or admits them again. A queue without limits becomes a managed one.
+    async fn pause_queue(&self, queue: &str, is_paused: bool) -> Result<()>;
+
+    /// The managed queues, by name.
+    async fn queues(&self) -> Result<Vec<QueueInfo>>;
 
     /// Tells other processes. Best effort and only a hint: whoever misses it finds out by polling.
     /// Never called inside a transaction that writes.

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::batch::{Attempt, ParentLink};
+use super::{
+    batch::{Attempt, ParentLink},
+    queue::{Admission, Managed, Ticket},
+};
 use crate::{
     id::{CommandId, NodeId, Position, RunId, WorkflowId},
     record::{Record, RecordKind},
@@ -39,8 +42,12 @@ pub struct Claim {
     pub now: Timestamp,
     /// The runs, which are now this node's.
     pub runs: Vec<ClaimedRun>,
-    /// The earliest wake-up time of the runs that are not ready yet.
+    /// The earliest wake-up time of the runs that are not ready yet, or when the queue admits the next.
     pub next_wake: Option<Timestamp>,
+    /// Whether there is more to do at once.
+    pub more: bool,
+    /// What holds for the worker, if the queue has limits.
+    pub managed: Option<Managed>,
 }
 
 /// A run in the hands of a node.
@@ -62,6 +69,8 @@ pub struct ClaimedRun {
     pub inbox: i64,
     /// How many claims in a row, this one included, ended without any progress of the run.
     pub attempts: u32,
+    /// Its place in its queue.
+    pub ticket: Ticket,
 }
 
 /// The journal of a run, or a page of it.
@@ -185,14 +194,24 @@ pub struct RunInfo {
     pub created_at: Timestamp,
     /// When it ended.
     pub closed_at: Option<Timestamp>,
-    /// When a sleeping run wakes; `None` while it waits for an arrival only.
+    /// When a sleeping run wakes; `None` while it waits for an arrival only, or for its turn.
     pub wake_at: Option<Timestamp>,
+    /// Its place in its queue.
+    pub ticket: Ticket,
     /// Claims in a row without progress.
     pub attempts: u32,
     /// Whether somebody asked it to cancel.
     pub cancel_requested: bool,
     /// Why it is parked.
     pub parked_reason: Option<String>,
+}
+
+impl RunInfo {
+    /// Whether it waits until its queue admits it.
+    #[must_use]
+    pub fn waits_for_turn(&self) -> bool {
+        self.status == RunStatus::Pending && self.ticket.admission == Admission::Waiting
+    }
 }
 
 /// Which runs to list.

@@ -152,6 +152,9 @@ pub(crate) struct ChildRequest {
     pub(crate) queue: Option<Arc<str>>,
     pub(crate) input: Bytes,
     pub(crate) abandon_on_close: bool,
+    /// Its key and its priority in its queue.
+    pub(crate) key: Arc<str>,
+    pub(crate) priority: i16,
     /// Assigned when the start is recorded.
     pub(crate) run: Option<RunId>,
 }

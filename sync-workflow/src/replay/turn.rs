@@ -193,6 +193,10 @@ pub struct ChildStart {
     pub input: Bytes,
     /// Whether it goes on when the parent closes.
     pub abandon_on_close: bool,
+    /// Its key in its queue.
+    pub key: Arc<str>,
+    /// Its priority among the runs of its key.
+    pub priority: i16,
 }
 
 /// The code of a transactional step, opaque to the core: only the worker runs it.

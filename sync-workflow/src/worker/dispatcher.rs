@@ -74,7 +74,11 @@ async fn claim(node: &Arc<Node>) -> Result<Wake, Error> {
     let Some(mut places) = node.take_places(MAX_CLAIM) else {
         return Ok(Wake::Crowded);
     };
-    let room = places.num_permits();
+    // The first one only asks whether the queue has limits.
+    let room = match node.knows_queue() {
+        true => places.num_permits(),
+        false => 0,
+    };
     let limit = u32::try_from(room).unwrap_or(u32::MAX);
     let request = ClaimRequest {
         queue: Arc::clone(&node.settings.queue),
@@ -84,7 +88,8 @@ async fn claim(node: &Arc<Node>) -> Result<Wake, Error> {
     let asked = node.clock.moment();
     let claim = node.journal.claim(node.id, &request).await?;
     node.clock.anchor(asked, claim.now);
-    let is_full = claim.runs.len() >= room;
+    node.queue_is(claim.managed);
+    let is_full = claim.runs.len() >= room || claim.more;
     for claimed in claim.runs {
         if let Some(place) = places.split(1) {
             node.adopt(claimed, place);

@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -24,7 +24,9 @@ use super::{
 };
 use crate::{
     id::{NodeId, RunId},
-    journal::{Batch, ClaimedRun, Error, Hint, Journal, NewRun, Placement, WokenRun},
+    journal::{
+        Admission, Batch, ClaimedRun, Error, Hint, Journal, Managed, NewRun, Placement, WokenRun,
+    },
 };
 
 /// How many signals of workflows are delivered at once. Each takes a connection for a moment.
@@ -58,6 +60,12 @@ pub(crate) struct Node {
     is_crowded: AtomicBool,
     /// The dispatcher is to compare the runs that name this node with those in memory.
     looks_at_owned: AtomicBool,
+    /// A claim has told whether the queue has limits.
+    knows_queue: AtomicBool,
+    /// The queue has limits: what is started here has to ask for admission like everybody else.
+    is_queue_managed: AtomicBool,
+    /// How many runs of the queue may be in memory, by its limits.
+    max_in_worker: AtomicUsize,
     /// When the dispatcher claims again by itself, in microseconds of the database's clock; long ago while it claims.
     looks_again_at: AtomicI64,
     /// The earliest time at which a run is due that fell asleep since the dispatcher began to claim.
@@ -105,6 +113,9 @@ impl Node {
             is_draining: AtomicBool::new(false),
             is_crowded: AtomicBool::new(false),
             looks_at_owned: AtomicBool::new(false),
+            knows_queue: AtomicBool::new(false),
+            is_queue_managed: AtomicBool::new(false),
+            max_in_worker: AtomicUsize::new(usize::MAX),
             looks_again_at: AtomicI64::new(i64::MIN),
             earliest_due: AtomicI64::new(i64::MAX),
         })
@@ -115,6 +126,7 @@ impl Node {
         let is_ours = run.placement == Placement::Anywhere
             && !self.is_draining()
             && run.queue == self.settings.queue
+            && (!self.is_queue_managed() || run.ticket.admission == Admission::Admitted)
             && self.registry.workflow(&run.workflow).is_some();
         if !is_ours {
             return;
@@ -146,6 +158,7 @@ impl Node {
                     parent: run.parent,
                     inbox: 0,
                     attempts: 1,
+                    ticket: run.ticket.clone(),
                 };
                 self.drive(claimed, Origin::Born(run), place);
             }
@@ -167,6 +180,8 @@ impl Node {
     pub(crate) fn take_places(&self, limit: usize) -> Option<OwnedSemaphorePermit> {
         // Told before it looks, so that no departure falls in between.
         self.is_crowded.store(true, Ordering::SeqCst);
+        let max_in_worker = self.max_in_worker.load(Ordering::SeqCst);
+        let limit = limit.min(max_in_worker.saturating_sub(self.resident_count()));
         loop {
             let room = self.places.available_permits().min(limit);
             let count = u32::try_from(room).ok().filter(|count| *count > 0)?;
@@ -176,6 +191,24 @@ impl Node {
                 return Some(places);
             }
         }
+    }
+
+    /// Takes over what a claim told of the queue.
+    pub(crate) fn queue_is(&self, managed: Option<Managed>) {
+        let max = managed.and_then(|managed| managed.max_in_worker);
+        let max = max.map_or(usize::MAX, |max| max as usize);
+        self.max_in_worker.store(max, Ordering::SeqCst);
+        self.is_queue_managed
+            .store(managed.is_some(), Ordering::SeqCst);
+        self.knows_queue.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn knows_queue(&self) -> bool {
+        self.knows_queue.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn is_queue_managed(&self) -> bool {
+        self.is_queue_managed.load(Ordering::SeqCst)
     }
 
     /// Has the dispatcher compare, soon, the runs that name this node with those in memory.
@@ -265,6 +298,13 @@ impl Node {
         if self.is_crowded.swap(false, Ordering::SeqCst) {
             self.dispatch.notify_one();
         }
+    }
+
+    /// A run that its queue had admitted has ended: another may begin, here or where its workflow is known.
+    pub(crate) fn turn_is_free(&self) {
+        self.dispatch.notify_one();
+        self.notifier
+            .hint(Hint::Ready(Arc::clone(&self.settings.queue)));
     }
 
     /// Tells the driver of a run something, if the run is in memory here.

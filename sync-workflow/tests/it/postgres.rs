@@ -24,7 +24,7 @@ use sync_workflow::{
     id::{CommandId, NodeId, Position, RunId, WorkflowId},
     journal::{
         Batch, BatchOutcome, Close, IdReuse, Journal, NewRun, ParentCloses, ParentLink, Placement,
-        RunCommit, RunOutcome, RunSelector, Transition, postgres::PostgresJournal,
+        RunCommit, RunOutcome, RunSelector, Ticket, Transition, postgres::PostgresJournal,
     },
     record::{Record, RecordKind},
     status::RunStatus,
@@ -110,6 +110,7 @@ fn new_run(workflow_id: &str) -> NewRun {
         reuse: IdReuse::ReturnExisting,
         parent: None,
         placement: Placement::Here,
+        ticket: Ticket::default(),
     }
 }
 

@@ -7,8 +7,8 @@ use sync_workflow::{
     id::{CommandId, NodeId, Position, RunId, WorkflowId},
     journal::{
         Batch, Error, Hint, IdReuse, Journal, NewRun, NewSignal, OpenTransaction, Placement,
-        RunFilter, RunSelector, SignalOutcome, StartOutcome, StepTransaction, TransactionCommit,
-        sqlite::SqliteJournal,
+        RunFilter, RunSelector, SignalOutcome, StartOutcome, StepTransaction, Ticket,
+        TransactionCommit, sqlite::SqliteJournal,
     },
     record::{Record, RecordKind},
 };
@@ -68,6 +68,7 @@ fn new_run(id: &str) -> NewRun {
         reuse: IdReuse::ReturnExisting,
         parent: None,
         placement: Placement::Here,
+        ticket: Ticket::default(),
     }
 }
 

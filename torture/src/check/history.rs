@@ -149,6 +149,7 @@ pub(super) mod tests {
     use jiff::Timestamp;
     use sync_workflow::{
         id::CommandId,
+        journal::Ticket,
         record::{Record, RecordKind},
         status::RunStatus,
     };
@@ -187,6 +188,7 @@ pub(super) mod tests {
             wake_at: None,
             attempts: 0,
             cancel_requested: false,
+            ticket: Ticket::default(),
             parked_reason: None,
         };
         let recorded = |record: Record| HistoryRecord {

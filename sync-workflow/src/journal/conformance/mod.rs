@@ -20,8 +20,8 @@ macro_rules! cases {
 }
 
 cases!(
-    children, claims, closing, commits, nodes, operators, publishing, reading, signals, starts,
-    steps, suspension
+    children, claims, closing, commits, nodes, operators, publishing, queues, reading, signals,
+    starts, steps, suspension
 );
 
 /// Makes a test of every case of the conformance suite, each named as the case.
@@ -108,6 +108,25 @@ macro_rules! journal_conformance {
                 a_fenced_node_publishes_nothing
                 what_is_published_is_shown_on_when_a_run_continues_as_new
                 a_run_that_is_awaited_is_reported_when_it_publishes
+            }
+            queues {
+                a_queue_admits_no_more_than_its_limit
+                a_queue_without_limits_admits_everybody
+                keys_take_turns
+                of_a_key_the_greatest_priority_goes_first
+                all_limits_hold_together
+                a_node_has_no_more_admitted_than_it_has_room_for
+                only_known_workflows_are_admitted
+                a_run_keeps_its_turn_until_it_ends
+                a_run_that_continues_as_new_hands_its_turn_on
+                a_paused_queue_lets_those_go_on_that_have_begun
+                a_run_that_waits_for_its_turn_can_be_cancelled
+                a_terminated_run_gives_its_turn_back
+                a_run_asks_for_its_turn_when_its_time_has_come
+                a_rate_admits_so_many_in_its_period
+                claims_at_once_admit_no_more_than_the_limit
+                limits_that_admit_nothing_are_refused
+                a_batch_starts_runs_with_their_keys
             }
             reading {
                 an_unknown_run_is_nothing

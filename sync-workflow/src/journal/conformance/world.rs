@@ -11,7 +11,7 @@ use crate::{
     journal::{
         Attempt, Batch, BatchOutcome, Claim, ClaimRequest, Close, IdReuse, Inbox, Journal, NewRun,
         NewSignal, ParentCloses, ParentLink, Placement, Result, RunCommit, RunInfo, RunOutcome,
-        RunSelector, SignalOutcome, StartOutcome, Transition, WakeAt,
+        RunSelector, SignalOutcome, StartOutcome, Ticket, Transition, WakeAt,
     },
     record::{Record, RecordKind},
     status::RunStatus,
@@ -222,6 +222,7 @@ pub(super) fn new_run(id: &str) -> NewRun {
         reuse: IdReuse::ReturnExisting,
         parent: None,
         placement: Placement::Anywhere,
+        ticket: Ticket::default(),
     }
 }
 

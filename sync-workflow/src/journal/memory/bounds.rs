@@ -4,7 +4,8 @@ use bytes::Bytes;
 
 use crate::{
     journal::{
-        Attempt, Batch, Error, MAX_PAYLOAD_BYTES, NewRun, NewSignal, Result, RunCommit, Transition,
+        Attempt, Batch, Error, MAX_PAYLOAD_BYTES, MAX_QUEUE_KEY_BYTES, NewRun, NewSignal,
+        QueueLimits, Result, RunCommit, Transition,
     },
     record::Record,
 };
@@ -15,9 +16,25 @@ pub(in crate::journal) fn check_batch(batch: &Batch) -> Result<()> {
     batch.starts.iter().try_for_each(check_new_run)
 }
 
-/// Refuses a run whose input is over the bound.
+/// Refuses a run whose input or key is over the bound.
 pub(in crate::journal) fn check_new_run(run: &NewRun) -> Result<()> {
+    let key = &run.ticket.key;
+    if key.len() > MAX_QUEUE_KEY_BYTES || key.contains('\0') {
+        return Err(Error::InvalidQueueKey {
+            key: key.chars().take(64).collect(),
+        });
+    }
     check(&run.input)
+}
+
+/// Refuses limits under which nothing could run.
+pub(in crate::journal) fn check_limits(queue: &str, limits: &QueueLimits) -> Result<()> {
+    match limits.is_valid() {
+        true => Ok(()),
+        false => Err(Error::InvalidLimits {
+            queue: queue.into(),
+        }),
+    }
 }
 
 /// Refuses a record whose payload is over the bound.

@@ -76,6 +76,7 @@ impl State {
         now: Timestamp,
     ) -> Result<Claim> {
         self.check_lease(node)?;
+        let admitted = self.admit(request, now);
         let mut ready = Vec::new();
         let mut next_wake = None;
         for (at, id) in self.sleepers(&request.queue) {
@@ -90,7 +91,7 @@ impl State {
                 next_wake = Some(at);
                 break;
             }
-            if ready.len() < request.limit as usize {
+            if ready.len() < request.limit as usize && self.may_run(id) {
                 ready.push(id);
             }
         }
@@ -109,7 +110,9 @@ impl State {
         Ok(Claim {
             now,
             runs,
-            next_wake,
+            next_wake: next_wake.into_iter().chain(admitted.next_at).min(),
+            more: admitted.more,
+            managed: admitted.managed,
         })
     }
 
@@ -265,6 +268,9 @@ impl State {
         arrivals: &mut Arrivals,
         awaited: &mut Vec<RunId>,
     ) {
+        if status != RunStatus::ContinuedAsNew {
+            self.release_turn(id);
+        }
         self.move_to(id, Stand::Closed(status, now));
         let Some(run) = self.runs.get_mut(&id) else {
             return;

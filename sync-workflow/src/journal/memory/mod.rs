@@ -4,6 +4,7 @@ pub(in crate::journal) mod bounds;
 pub(in crate::journal) mod bulletin;
 mod commit;
 pub(in crate::journal) mod deliver;
+mod queues;
 mod read;
 pub(in crate::journal) mod state;
 
@@ -20,9 +21,9 @@ use state::State;
 
 use super::{
     Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Error, Hint, History,
-    HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page, Published, Renewal,
-    Result, RunFilter, RunInfo, RunSelector, SignalOutcome, StartOutcome, StepTransaction,
-    TransactionCommit, WokenRun,
+    HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page, Published, QueueInfo,
+    QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector, SignalOutcome, StartOutcome,
+    StepTransaction, TransactionCommit, WokenRun,
 };
 use crate::{
     id::{NodeId, Position, RunId},
@@ -293,6 +294,21 @@ impl Journal for MemoryJournal {
 
     async fn history(&self, run: RunId, from: Position, limit: u32) -> Result<Page<HistoryRecord>> {
         Ok(self.lock().history(run, from, limit))
+    }
+
+    async fn limit_queue(&self, queue: &str, limits: &QueueLimits) -> Result<()> {
+        bounds::check_limits(queue, limits)?;
+        self.lock().limit_queue(queue, *limits, self.now());
+        Ok(())
+    }
+
+    async fn pause_queue(&self, queue: &str, is_paused: bool) -> Result<()> {
+        self.lock().pause_queue(queue, is_paused, self.now());
+        Ok(())
+    }
+
+    async fn queues(&self) -> Result<Vec<QueueInfo>> {
+        Ok(self.lock().queues())
     }
 
     async fn notify(&self, hints: &[Hint]) -> Result<()> {

@@ -182,6 +182,7 @@ fn info(id: RunId, run: &Run) -> RunInfo {
         created_at: run.created_at,
         closed_at,
         wake_at,
+        ticket: run.ticket.clone(),
         attempts: run.claims,
         cancel_requested: run.cancel_requested,
         parked_reason,

@@ -7,11 +7,12 @@ use std::{
 
 use jiff::Timestamp;
 
+use super::queues::Queue;
 use crate::{
     id::{CommandId, NodeId, Position, RunId, WorkflowId},
     journal::{
         Attempt, ClaimedRun, Error, IdReuse, NewRun, ParentLink, Placement, Published, Result,
-        SignalMessage, StartOutcome, WokenRun,
+        SignalMessage, StartOutcome, Ticket, WokenRun,
     },
     record::Record,
     status::RunStatus,
@@ -28,6 +29,8 @@ pub(super) struct State {
     held: HashMap<NodeId, BTreeSet<RunId>>,
     children: HashMap<RunId, BTreeSet<RunId>>,
     pub(super) chains: HashMap<RunId, Chain>,
+    /// The queues with limits.
+    pub(super) queues: BTreeMap<Arc<str>, Queue>,
     /// What each chain shows, by name.
     pub(super) published: HashMap<RunId, BTreeMap<Arc<str>, Published>>,
     pub(super) last_signal: i64,
@@ -57,6 +60,7 @@ pub(super) struct Run {
     /// The length of the journal at the last claim.
     pub(super) progress: usize,
     pub(super) cancel_requested: bool,
+    pub(super) ticket: Ticket,
     pub(super) awaited: bool,
     /// The run in which it goes on, once it has continued as new.
     pub(super) next: Option<RunId>,
@@ -120,6 +124,7 @@ impl Run {
             parent: self.parent,
             inbox: self.inbox,
             attempts: self.claims,
+            ticket: self.ticket.clone(),
         }
     }
 }
@@ -255,6 +260,7 @@ impl State {
             claims: u32::from(born_here.is_some()),
             progress: usize::from(born_here.is_some()),
             cancel_requested: false,
+            ticket: new.ticket.clone(),
             awaited: false,
             next: None,
             records: vec![(new.first_record(), now)],

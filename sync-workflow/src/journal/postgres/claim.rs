@@ -1,11 +1,20 @@
 //! Claims, and the runs that a node holds.
 
+use sqlx::{Row as _, postgres::PgRow};
 use uuid::Uuid;
 
-use super::{connection::Shared, failure::Effect, time::Moment};
+use super::{
+    connection::Shared,
+    failure::Effect,
+    queues::{self, ManagedQueues},
+    time::Moment,
+};
 use crate::{
     id::{CommandId, NodeId, RunId, WorkflowId},
-    journal::{Claim, ClaimRequest, ClaimedRun, Error, ParentCloses, ParentLink, Result},
+    journal::{
+        Admission, Claim, ClaimRequest, ClaimedRun, Error, Managed, ParentCloses, ParentLink,
+        Result, Ticket,
+    },
 };
 
 // For each workflow only the partial index of pending runs is read, in the order of wake-up times: runs of
@@ -13,12 +22,16 @@ use crate::{
 // taken, for others may be taking them. The attempt is counted here, before anything runs: a run that brings
 // its worker down is known by its number.
 const CLAIM: &str = "
-WITH ready AS MATERIALIZED (
+WITH managed AS MATERIALIZED (
+    SELECT max_in_worker FROM sync_workflow.queues WHERE queue = $2
+), ready AS MATERIALIZED (
     SELECT r.run_id, r.wake_at
     FROM unnest($3::text[]) AS known(workflow)
     CROSS JOIN LATERAL (
         SELECT r.run_id, r.wake_at FROM sync_workflow.runs r
         WHERE r.status = 0 AND r.queue = $2 AND r.workflow = known.workflow AND r.wake_at <= now()
+          -- In a queue with limits only those that it has admitted.
+          AND (r.admission IN (1, 2) OR (SELECT count(*) FROM managed) = 0)
         ORDER BY r.wake_at LIMIT $4 * 4
     ) r
 ), fence AS MATERIALIZED (
@@ -52,82 +65,157 @@ WITH ready AS MATERIALIZED (
     FROM measured m
     WHERE r.run_id = ANY (ARRAY[m.run_id])
     RETURNING r.run_id, r.chain_id, r.workflow_id, r.workflow, r.queue, r.parent_run,
-              r.parent_command, r.parent_close, r.inbox, r.attempts, r.wake_at
+              r.parent_command, r.parent_close, r.inbox, r.attempts, r.queue_key, r.priority,
+              r.admission, r.wake_at
 )
-SELECT EXISTS (SELECT FROM sync_workflow.nodes WHERE node_id = $1),
-       clock_timestamp(),
+SELECT EXISTS (SELECT FROM sync_workflow.nodes WHERE node_id = $1) AS lives,
+       clock_timestamp() AS now,
        (SELECT min(r.wake_at)
         FROM unnest($3::text[]) AS known(workflow)
         CROSS JOIN LATERAL (
             SELECT r.wake_at FROM sync_workflow.runs r
             WHERE r.status = 0 AND r.queue = $2 AND r.workflow = known.workflow AND r.wake_at > now()
             ORDER BY r.wake_at LIMIT 1
-        ) r),
+        ) r) AS next_wake,
+       (SELECT count(*) FROM managed) = 1 AS is_managed,
+       (SELECT max_in_worker FROM managed) AS max_in_worker,
        c.run_id, c.chain_id, c.workflow_id, c.workflow, c.queue, c.parent_run, c.parent_command,
-       c.parent_close, c.inbox, c.attempts
+       c.parent_close, c.inbox, c.attempts, c.queue_key, c.priority, c.admission
 FROM (VALUES (1)) AS always LEFT JOIN claimed c ON true
 ORDER BY c.wake_at";
 
 const OWNED: &str = "
 SELECT run_id, chain_id, workflow_id, workflow, queue, parent_run, parent_command, parent_close,
-       inbox, attempts
+       inbox, attempts, queue_key, priority, admission
 FROM sync_workflow.runs
 WHERE node_id = $1 AND status = 1";
 
-type ClaimRow = (
-    bool,
-    Moment,
-    Option<Moment>,
-    Option<Uuid>,
-    Option<Uuid>,
-    Option<String>,
-    Option<String>,
-    Option<String>,
-    Option<Uuid>,
-    Option<i32>,
-    Option<i16>,
-    Option<i64>,
-    Option<i32>,
-);
+/// What every row of a claim tells, and the run of the row, unless it is the one row of a claim that took nothing.
+struct ClaimRow {
+    lives: bool,
+    now: Moment,
+    next_wake: Option<Moment>,
+    is_managed: bool,
+    max_in_worker: Option<i32>,
+    run: Option<RunRow>,
+}
 
-type RunRow = (
-    Uuid,
-    Uuid,
-    String,
-    String,
-    String,
-    Option<Uuid>,
-    Option<i32>,
-    Option<i16>,
-    i64,
-    i32,
-);
+struct RunRow {
+    run: Uuid,
+    chain: Uuid,
+    workflow_id: String,
+    workflow: String,
+    queue: String,
+    parent: Option<Uuid>,
+    parent_command: Option<i32>,
+    parent_close: Option<i16>,
+    inbox: i64,
+    attempts: i32,
+    queue_key: String,
+    priority: i16,
+    admission: i16,
+}
 
-pub(super) async fn claim(shared: &Shared, node: NodeId, request: &ClaimRequest) -> Result<Claim> {
-    let workflows: Vec<&str> = request.workflows.iter().map(|name| &**name).collect();
+impl sqlx::FromRow<'_, PgRow> for ClaimRow {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        let run: Option<Uuid> = row.try_get("run_id")?;
+        Ok(Self {
+            lives: row.try_get("lives")?,
+            now: row.try_get("now")?,
+            next_wake: row.try_get("next_wake")?,
+            is_managed: row.try_get("is_managed")?,
+            max_in_worker: row.try_get("max_in_worker")?,
+            run: run.map(|_| RunRow::from_row(row)).transpose()?,
+        })
+    }
+}
+
+impl sqlx::FromRow<'_, PgRow> for RunRow {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            run: row.try_get("run_id")?,
+            chain: row.try_get("chain_id")?,
+            workflow_id: row.try_get("workflow_id")?,
+            workflow: row.try_get("workflow")?,
+            queue: row.try_get("queue")?,
+            parent: row.try_get("parent_run")?,
+            parent_command: row.try_get("parent_command")?,
+            parent_close: row.try_get("parent_close")?,
+            inbox: row.try_get("inbox")?,
+            attempts: row.try_get("attempts")?,
+            queue_key: row.try_get("queue_key")?,
+            priority: row.try_get("priority")?,
+            admission: row.try_get("admission")?,
+        })
+    }
+}
+
+pub(super) async fn claim(
+    shared: &Shared,
+    managed_queues: &ManagedQueues,
+    node: NodeId,
+    request: &ClaimRequest,
+) -> Result<Claim> {
+    if managed_queues.contains(&request.queue) {
+        return admit_and_take(shared, node, request).await;
+    }
+    let claim = take(shared, node, request).await?;
+    if claim.managed.is_none() {
+        return Ok(claim);
+    }
+    managed_queues.insert(&request.queue);
+    // It took nothing that was not admitted before.
+    let room = request.limit.saturating_sub(count(&claim.runs));
+    let rest = ClaimRequest {
+        limit: room,
+        ..request.clone()
+    };
+    let mut more = admit_and_take(shared, node, &rest).await?;
+    more.runs.splice(0..0, claim.runs);
+    Ok(more)
+}
+
+/// Admits what the queue's limits allow, and takes what was admitted.
+async fn admit_and_take(shared: &Shared, node: NodeId, request: &ClaimRequest) -> Result<Claim> {
+    let admitted = queues::admit(shared, node, request).await?;
+    let claim = take(shared, node, request).await?;
+    Ok(Claim {
+        more: admitted.more,
+        next_wake: claim.next_wake.into_iter().chain(admitted.next_at).min(),
+        ..claim
+    })
+}
+
+async fn take(shared: &Shared, node: NodeId, request: &ClaimRequest) -> Result<Claim> {
     let query = sqlx::query_as::<_, ClaimRow>(CLAIM)
         .bind(node.as_uuid())
         .bind(&*request.queue)
-        .bind(&workflows)
+        .bind(workflows(request))
         .bind(i64::from(request.limit));
     let rows = shared.rows(Effect::Commit, query).await?;
-    let (lives, now, next_wake) = match rows.first() {
-        Some(row) => (row.0, row.1.expect_finite(), row.2.and_then(Moment::finite)),
-        None => (false, jiff::Timestamp::UNIX_EPOCH, None),
-    };
-    if !lives {
+    let Some(first) = rows.first().filter(|row| row.lives) else {
         return Err(Error::Fenced);
-    }
-    let runs = rows
-        .into_iter()
-        .filter_map(present)
-        .map(claimed_run)
-        .collect::<Result<_>>()?;
+    };
+    let max_in_worker = first.max_in_worker.map(i32::cast_unsigned);
     Ok(Claim {
-        now,
-        runs,
-        next_wake,
+        now: first.now.expect_finite(),
+        next_wake: first.next_wake.and_then(Moment::finite),
+        more: false,
+        managed: first.is_managed.then_some(Managed { max_in_worker }),
+        runs: rows
+            .into_iter()
+            .filter_map(|row| row.run)
+            .map(claimed_run)
+            .collect::<Result<_>>()?,
     })
+}
+
+pub(super) fn workflows(request: &ClaimRequest) -> Vec<&str> {
+    request.workflows.iter().map(|name| &**name).collect()
+}
+
+fn count(runs: &[ClaimedRun]) -> u32 {
+    u32::try_from(runs.len()).unwrap_or(u32::MAX)
 }
 
 pub(super) async fn owned(shared: &Shared, node: NodeId) -> Result<Vec<ClaimedRun>> {
@@ -136,25 +224,21 @@ pub(super) async fn owned(shared: &Shared, node: NodeId) -> Result<Vec<ClaimedRu
     rows.into_iter().map(claimed_run).collect()
 }
 
-/// The run of a row, unless it is the one row of a claim that took nothing.
-fn present(row: ClaimRow) -> Option<RunRow> {
-    Some((
-        row.3?, row.4?, row.5?, row.6?, row.7?, row.8, row.9, row.10, row.11?, row.12?,
-    ))
-}
-
 fn claimed_run(row: RunRow) -> Result<ClaimedRun> {
-    let (run, chain, workflow_id, workflow, queue, parent, command, on_close, inbox, attempts) =
-        row;
     Ok(ClaimedRun {
-        run: RunId::from_uuid(run),
-        chain: RunId::from_uuid(chain),
-        workflow_id: stored_id(workflow_id)?,
-        workflow: workflow.into(),
-        queue: queue.into(),
-        parent: parent_link(parent, command, on_close),
-        inbox,
-        attempts: attempts.max(0).cast_unsigned(),
+        run: RunId::from_uuid(row.run),
+        chain: RunId::from_uuid(row.chain),
+        workflow_id: stored_id(row.workflow_id)?,
+        workflow: row.workflow.into(),
+        queue: row.queue.into(),
+        parent: parent_link(row.parent, row.parent_command, row.parent_close),
+        inbox: row.inbox,
+        attempts: row.attempts.max(0).cast_unsigned(),
+        ticket: Ticket {
+            key: row.queue_key.into(),
+            priority: row.priority,
+            admission: Admission::from_code(row.admission),
+        },
     })
 }
 

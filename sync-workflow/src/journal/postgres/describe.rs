@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     id::{NodeId, Position, RunId},
-    journal::{Error, Result, RunInfo, RunSelector},
+    journal::{Admission, Error, Result, RunInfo, RunSelector, Ticket},
     status::RunStatus,
 };
 
@@ -20,6 +20,7 @@ macro_rules! described {
         "
 SELECT r.run_id, r.workflow_id, r.workflow, r.queue, r.status, r.node_id, r.parent_run,
        r.created_at, r.closed_at, r.wake_at, r.attempts, r.cancel_requested,
+       r.queue_key, r.priority, r.admission,
        (SELECT p.reason FROM sync_workflow.parked p WHERE p.run_id = r.run_id) AS reason
 FROM sync_workflow.runs r"
     };
@@ -57,6 +58,9 @@ pub(super) struct InfoRow {
     wake_at: Moment,
     attempts: i32,
     cancel_requested: bool,
+    queue_key: String,
+    priority: i16,
+    admission: i16,
     reason: Option<String>,
 }
 
@@ -75,6 +79,9 @@ impl sqlx::FromRow<'_, PgRow> for InfoRow {
             wake_at: row.try_get("wake_at")?,
             attempts: row.try_get("attempts")?,
             cancel_requested: row.try_get("cancel_requested")?,
+            queue_key: row.try_get("queue_key")?,
+            priority: row.try_get("priority")?,
+            admission: row.try_get("admission")?,
             reason: row.try_get("reason")?,
         })
     }
@@ -101,6 +108,11 @@ impl InfoRow {
             wake_at: (status == RunStatus::Pending)
                 .then(|| self.wake_at.finite())
                 .flatten(),
+            ticket: Ticket {
+                key: Arc::from(self.queue_key),
+                priority: self.priority,
+                admission: Admission::from_code(self.admission),
+            },
             attempts: self.attempts.max(0).cast_unsigned(),
             cancel_requested: self.cancel_requested,
             parked_reason: self.reason.filter(|_| status == RunStatus::Parked),

@@ -51,6 +51,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "published",
         sql: include_str!("../../../../migrations/postgres/0006_published.sql"),
     },
+    Migration {
+        version: 7,
+        name: "queues",
+        sql: include_str!("../../../../migrations/postgres/0007_queues.sql"),
+    },
 ];
 
 const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version;

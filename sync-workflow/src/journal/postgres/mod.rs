@@ -28,6 +28,7 @@ mod nodes;
 mod options;
 mod pooling;
 mod published;
+mod queues;
 mod records;
 mod selector;
 mod signals;
@@ -48,14 +49,15 @@ use self::{
     hints::Listener,
     lane::Lane,
     pooling::Pooling,
+    queues::ManagedQueues,
 };
 use super::{
     Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Error, Hint, History,
-    HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page, Published, Renewal,
-    Result, RunFilter, RunInfo, RunSelector, SignalOutcome, StartOutcome, StepTransaction,
-    TransactionCommit, WokenRun,
+    HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page, Published, QueueInfo,
+    QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector, SignalOutcome, StartOutcome,
+    StepTransaction, TransactionCommit, WokenRun,
     memory::{
-        bounds::{check_batch, check_new_run, check_record, check_signal},
+        bounds::{check_batch, check_limits, check_new_run, check_record, check_signal},
         deliver::final_status,
         foreign,
     },
@@ -94,6 +96,7 @@ pub struct PostgresJournal {
     leases: Lane,
     notifications: Lane,
     listener: Listener,
+    managed_queues: ManagedQueues,
 }
 
 impl PostgresJournal {
@@ -171,6 +174,7 @@ impl PostgresJournal {
             leases: Lane::new(session.clone(), 1),
             notifications: Lane::new(session.clone(), 1),
             listener: Listener::new(listen.clone(), deadline),
+            managed_queues: ManagedQueues::default(),
             session,
             listen,
         }
@@ -220,7 +224,7 @@ impl Journal for PostgresJournal {
     }
 
     async fn claim(&self, node: NodeId, request: &ClaimRequest) -> Result<Claim> {
-        claim::claim(&self.shared, node, request).await
+        claim::claim(&self.shared, &self.managed_queues, node, request).await
     }
 
     async fn owned(&self, node: NodeId) -> Result<Vec<ClaimedRun>> {
@@ -341,6 +345,19 @@ impl Journal for PostgresJournal {
 
     async fn history(&self, run: RunId, from: Position, limit: u32) -> Result<Page<HistoryRecord>> {
         records::history(&self.shared, run, from, limit).await
+    }
+
+    async fn limit_queue(&self, queue: &str, limits: &QueueLimits) -> Result<()> {
+        check_limits(queue, limits)?;
+        queues::limit(&self.shared, queue, limits).await
+    }
+
+    async fn pause_queue(&self, queue: &str, is_paused: bool) -> Result<()> {
+        queues::pause(&self.shared, queue, is_paused).await
+    }
+
+    async fn queues(&self) -> Result<Vec<QueueInfo>> {
+        queues::list(&self.shared).await
     }
 
     async fn notify(&self, hints: &[Hint]) -> Result<()> {

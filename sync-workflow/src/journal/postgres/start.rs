@@ -26,9 +26,9 @@ WITH latest AS MATERIALIZED (
 ), born AS (
     INSERT INTO sync_workflow.runs
         (run_id, chain_id, parent_run, wake_at, sequence, parent_command, parent_close, status,
-         workflow_id, workflow, queue)
+         workflow_id, workflow, queue, queue_key, priority)
     SELECT $1, $2, $7, coalesce($10, now()), coalesce((SELECT sequence + 1 FROM latest), 0),
-           $8, $9, 0, $3, $4, $5
+           $8, $9, 0, $3, $4, $5, $13, $14
     WHERE NOT EXISTS (SELECT FROM same)
       AND NOT EXISTS (
           SELECT FROM latest
@@ -104,6 +104,8 @@ fn query(new: &NewRun) -> QueryAs<'_, Postgres, StartRow, PgArguments> {
         .bind(not_before(new.placement))
         .bind(i32::from(new.reuse as i16))
         .bind(seal(new.run, &new.first_record()))
+        .bind(&*new.ticket.key)
+        .bind(new.ticket.priority)
 }
 
 /// The outcome, or `None` if another start took the place that this one saw free.

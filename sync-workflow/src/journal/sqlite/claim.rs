@@ -5,6 +5,7 @@ use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use super::{
     bulk::Bulk,
     error::failed,
+    queue::Admitted,
     run,
     value::{Micros, column, number, run_id, timestamp},
 };
@@ -22,16 +23,19 @@ pub(super) async fn ready(
 ) -> Result<Vec<(ClaimedRun, i64)>> {
     let rows = sqlx::query(
         "SELECT run, chain, workflow_id, workflow, queue, parent_run, parent_command, on_parent_close,
-                inbox, claims, progress,
+                inbox, claims, progress, queue_key, priority, admission,
                 (SELECT max(position) + 1 FROM sync_workflow_records AS record
                  WHERE record.run = asleep.run) AS length
          FROM sync_workflow_runs AS asleep
          WHERE queue = ? AND status = 0 AND wake_at <= ? AND workflow IN (SELECT value FROM json_each(?))
+           -- In a queue with limits only those that it has admitted.
+           AND (admission IN (1, 2) OR NOT EXISTS (SELECT 1 FROM sync_workflow_queues WHERE queue = ?))
          ORDER BY wake_at, run LIMIT ?",
     )
     .bind(&*request.queue)
     .bind(now)
     .bind(workflows(request))
+    .bind(&*request.queue)
     .bind(request.limit)
     .fetch_all(connection)
     .await
@@ -80,6 +84,7 @@ pub(super) async fn answer(
     connection: &mut SqliteConnection,
     request: &ClaimRequest,
     runs: Vec<ClaimedRun>,
+    admitted: Admitted,
     now: Micros,
 ) -> Result<Claim> {
     let next_wake: Option<Micros> = sqlx::query(
@@ -98,7 +103,13 @@ pub(super) async fn answer(
     Ok(Claim {
         now: timestamp(now),
         runs,
-        next_wake: next_wake.map(timestamp),
+        next_wake: next_wake
+            .into_iter()
+            .chain(admitted.next_at)
+            .min()
+            .map(timestamp),
+        more: admitted.more,
+        managed: admitted.managed,
     })
 }
 
@@ -108,7 +119,8 @@ pub(super) async fn owned(
     node: NodeId,
 ) -> Result<Vec<ClaimedRun>> {
     let rows = sqlx::query(
-        "SELECT run, chain, workflow_id, workflow, queue, parent_run, parent_command, on_parent_close, inbox, claims
+        "SELECT run, chain, workflow_id, workflow, queue, parent_run, parent_command, on_parent_close, inbox, claims,
+                queue_key, priority, admission
          FROM sync_workflow_runs WHERE node = ? ORDER BY run",
     )
     .bind(node.as_uuid())
@@ -118,7 +130,7 @@ pub(super) async fn owned(
     rows.iter().map(claimed).collect()
 }
 
-fn workflows(request: &ClaimRequest) -> String {
+pub(super) fn workflows(request: &ClaimRequest) -> String {
     serde_json::to_string(&request.workflows).expect("names are JSON strings")
 }
 
@@ -132,5 +144,6 @@ fn claimed(row: &SqliteRow) -> Result<ClaimedRun> {
         parent: run::parent(row)?,
         inbox: column(row, "inbox")?,
         attempts: number(row, "claims")?,
+        ticket: run::ticket(row)?,
     })
 }

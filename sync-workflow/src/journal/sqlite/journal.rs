@@ -11,7 +11,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::{
     attempt, claim, commit, describe,
     file::{self, File},
-    node, operator, published, record, run, signal, start,
+    node, operator, published, queue, record, run, signal, start,
     value::{Micros, micros, timestamp},
 };
 use crate::{
@@ -19,8 +19,8 @@ use crate::{
     journal::{
         Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Error, Hint, History,
         HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page, Published,
-        Renewal, Result, RunFilter, RunInfo, RunSelector, SignalOutcome, StartOutcome,
-        StepTransaction, TransactionCommit, WokenRun,
+        QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector, SignalOutcome,
+        StartOutcome, StepTransaction, TransactionCommit, WokenRun,
         memory::{bounds, deliver::final_status, foreign, lease_end},
     },
     record::Record,
@@ -194,18 +194,22 @@ impl Journal for SqliteJournal {
             limit: request.limit.min(1),
             ..request.clone()
         };
-        if claim::ready(&mut reader, &single, now).await?.is_empty() {
-            return claim::answer(&mut reader, request, Vec::new(), now).await;
+        // Who finds nothing to do writes nothing.
+        if let Some(idle) = queue::look(&mut reader, request, now).await?
+            && claim::ready(&mut reader, &single, now).await?.is_empty()
+        {
+            return claim::answer(&mut reader, request, Vec::new(), idle, now).await;
         }
         drop(reader);
         let request = request.clone();
         self.write(move |connection, now| {
             Box::pin(async move {
                 node::check(connection, node).await?;
+                let admitted = queue::admit(connection, &request, now).await?;
                 let ready = claim::ready(connection, &request, now).await?;
                 claim::take(connection, node, &ready).await?;
                 let runs = ready.into_iter().map(|(run, _)| run).collect();
-                claim::answer(connection, &request, runs, now).await
+                claim::answer(connection, &request, runs, admitted, now).await
             })
         })
         .await
@@ -385,6 +389,27 @@ impl Journal for SqliteJournal {
         let more = items.len() > limit as usize;
         items.truncate(limit as usize);
         Ok(Page { items, more })
+    }
+
+    async fn limit_queue(&self, queue: &str, limits: &QueueLimits) -> Result<()> {
+        bounds::check_limits(queue, limits)?;
+        let (queue, limits) = (queue.to_owned(), *limits);
+        self.write(move |connection, now| {
+            Box::pin(async move { queue::limit(connection, &queue, &limits, now).await })
+        })
+        .await
+    }
+
+    async fn pause_queue(&self, queue: &str, is_paused: bool) -> Result<()> {
+        let queue = queue.to_owned();
+        self.write(move |connection, now| {
+            Box::pin(async move { queue::pause(connection, &queue, is_paused, now).await })
+        })
+        .await
+    }
+
+    async fn queues(&self) -> Result<Vec<QueueInfo>> {
+        queue::list(&mut *self.file.read().await?).await
     }
 
     async fn notify(&self, hints: &[Hint]) -> Result<()> {

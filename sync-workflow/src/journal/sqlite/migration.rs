@@ -6,9 +6,10 @@ use super::error::{commit_failed, failed};
 use crate::journal::{Error, Result};
 
 /// The scripts, in the order of their versions, which count from one. Append only.
-const SCRIPTS: [&str; 2] = [
+const SCRIPTS: [&str; 3] = [
     include_str!("../../../../migrations/sqlite/0001_journal.sql"),
     include_str!("../../../../migrations/sqlite/0002_published.sql"),
+    include_str!("../../../../migrations/sqlite/0003_queues.sql"),
 ];
 
 /// The newest version that this process knows.

@@ -16,6 +16,7 @@ mod migration;
 mod node;
 mod operator;
 mod published;
+mod queue;
 mod record;
 mod run;
 mod signal;

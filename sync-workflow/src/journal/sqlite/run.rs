@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     id::{CommandId, NodeId, Position, RunId, WorkflowId},
-    journal::{ParentCloses, ParentLink, Result, RunSelector, WokenRun},
+    journal::{Admission, ParentCloses, ParentLink, Result, RunSelector, Ticket, WokenRun},
     status::RunStatus,
 };
 
@@ -182,4 +182,13 @@ pub(super) fn parent(row: &SqliteRow) -> Result<Option<ParentLink>> {
         command: CommandId(number(row, "parent_command")?),
         on_close,
     }))
+}
+
+/// The place of a run in its queue.
+pub(super) fn ticket(row: &SqliteRow) -> Result<Ticket> {
+    Ok(Ticket {
+        key: column::<&str>(row, "queue_key")?.into(),
+        priority: column(row, "priority")?,
+        admission: Admission::from_code(column(row, "admission")?),
+    })
 }

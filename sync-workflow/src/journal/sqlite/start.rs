@@ -186,8 +186,9 @@ async fn insert(
     static INSERT: Bulk = Bulk::new(
         "INSERT INTO sync_workflow_runs
            (run, chain, workflow_id, sequence, workflow, queue, parent_run, parent_command, on_parent_close,
-            status, node, wake_at, claims, progress, created_at, inbox, cancel_requested, awaited) VALUES ",
-        "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,0,0,0)",
+            status, node, wake_at, claims, progress, created_at, queue_key, priority, admission,
+            inbox, cancel_requested, awaited) VALUES ",
+        "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,0,0,0)",
         "",
     );
     INSERT
@@ -214,6 +215,9 @@ async fn insert(
                 .bind(holder.is_some())
                 .bind(holder.is_some())
                 .bind(now)
+                .bind(Arc::clone(&new.ticket.key))
+                .bind(new.ticket.priority)
+                .bind(new.ticket.admission.code())
         })
         .await?;
     let records: Vec<_> = runs

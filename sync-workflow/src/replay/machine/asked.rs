@@ -136,6 +136,8 @@ impl Machine {
                     queue: child.queue.clone(),
                     input: child.input.clone(),
                     abandon_on_close: child.abandon_on_close,
+                    key: Arc::clone(&child.key),
+                    priority: child.priority,
                 };
                 self.out.children.push(start);
                 let started = StartedChild { run, workflow_id };

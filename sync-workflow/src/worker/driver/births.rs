@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Driver;
 use crate::{
-    journal::{IdReuse, NewRun, ParentCloses, ParentLink, Placement},
+    journal::{IdReuse, NewRun, ParentCloses, ParentLink, Placement, Ticket},
     replay::{ChildStart, Continuation},
 };
 
@@ -32,6 +32,11 @@ impl Driver {
                 on_close,
             }),
             placement: Placement::Anywhere,
+            ticket: Ticket {
+                key: child.key,
+                priority: child.priority,
+                ..Ticket::default()
+            },
         };
         self.node.place(&mut new);
         new
@@ -48,6 +53,8 @@ impl Driver {
             reuse: IdReuse::StartNew,
             parent: self.claimed.parent,
             placement: Placement::Anywhere,
+            // It hands its turn on.
+            ticket: self.claimed.ticket.clone(),
         };
         if !self.is_draining {
             self.node.place(&mut next);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Driver, Ending, Flow, Leaves, empty_commit, inbox};
 use crate::{
-    journal::{Close, Closed, NewRun, Transition, WakeAt},
+    journal::{Admission, Close, Closed, NewRun, Transition, WakeAt},
     status::RunStatus,
     worker::mailbox::Message,
 };
@@ -129,6 +129,9 @@ impl Driver {
     pub(super) fn announce_end(&mut self) {
         match self.ending.take() {
             Some(Ending::Closed(closed)) => {
+                if self.claimed.ticket.admission == Admission::Admitted {
+                    self.node.turn_is_free();
+                }
                 if let Some(parent) = self.claimed.parent {
                     let result = inbox::child_result(&closed);
                     if closed.status != RunStatus::ContinuedAsNew {

@@ -16,8 +16,8 @@ use sync_workflow::{
     journal::{
         Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Error, Hint, History,
         HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page, Published,
-        Renewal, Result, RunFilter, RunInfo, RunSelector, SignalOutcome, StartOutcome,
-        StepTransaction, TransactionCommit, WokenRun,
+        QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector, SignalOutcome,
+        StartOutcome, StepTransaction, TransactionCommit, WokenRun,
     },
     record::Record,
 };
@@ -283,6 +283,18 @@ impl Journal for Faulty {
 
     async fn history(&self, run: RunId, from: Position, limit: u32) -> Result<Page<HistoryRecord>> {
         self.inner.history(run, from, limit).await
+    }
+
+    async fn limit_queue(&self, queue: &str, limits: &QueueLimits) -> Result<()> {
+        self.inner.limit_queue(queue, limits).await
+    }
+
+    async fn pause_queue(&self, queue: &str, is_paused: bool) -> Result<()> {
+        self.inner.pause_queue(queue, is_paused).await
+    }
+
+    async fn queues(&self) -> Result<Vec<QueueInfo>> {
+        self.inner.queues().await
     }
 
     async fn notify(&self, hints: &[Hint]) -> Result<()> {

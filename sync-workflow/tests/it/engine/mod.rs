@@ -12,6 +12,7 @@ mod faults;
 mod fence;
 mod full_disk;
 mod kit;
+mod limits;
 mod messages;
 mod operating;
 mod own_transactions;

@@ -52,6 +52,30 @@ fn request() -> ClaimRequest {
     }
 }
 
+/// A queue with limits, in which runs of many keys wait, and as many are admitted as may be.
+fn fill_limited(runs: u32) -> String {
+    format!(
+        "INSERT INTO sync_workflow.queues (queue, max_running, max_running_per_key, running, turn)
+         VALUES ('limited', {TIMES}, 2, {TIMES}, 1);
+         INSERT INTO sync_workflow.queue_keys (queue, key, turn) SELECT 'limited', 'key-' || n, n % 2
+         FROM generate_series(0, {runs} / 5) AS n;
+         INSERT INTO sync_workflow.runs (run_id, chain_id, wake_at, sequence, status, workflow_id, workflow, queue,
+                                         queue_key, admission)
+         SELECT id, id, 'infinity'::timestamptz, 0, 0, 'waits for its turn-' || n, 'greet', 'limited', 'key-' || n / 5, 3
+         FROM (SELECT n, gen_random_uuid() AS id FROM generate_series(1, {runs}) AS n) AS numbered
+         UNION ALL
+         SELECT id, id, 'infinity'::timestamptz, 0, 0, 'admitted-' || n, 'greet', 'limited', 'full', 1
+         FROM (SELECT n, gen_random_uuid() AS id FROM generate_series(0, {TIMES}) AS n) AS numbered;"
+    )
+}
+
+fn limited() -> ClaimRequest {
+    ClaimRequest {
+        queue: "limited".into(),
+        ..request()
+    }
+}
+
 fn signal(to: &str, id: u32) -> NewSignal {
     NewSignal {
         to: RunSelector::Latest(WorkflowId::new(to).unwrap()),
@@ -70,6 +94,7 @@ async fn blocks(cluster: &Cluster, runs: u32) -> Vec<(&'static str, i64)> {
         .psql("CREATE EXTENSION pg_stat_statements")
         .unwrap();
     bench.database.psql(&fill(runs)).unwrap();
+    bench.database.psql(&fill_limited(runs / 10)).unwrap();
     bench.database.psql("VACUUM ANALYZE").unwrap();
     let mut observer = bench.connect().await;
     let mut costs = Vec::new();
@@ -120,6 +145,21 @@ async fn blocks(cluster: &Cluster, runs: u32) -> Vec<(&'static str, i64)> {
         },
         |_n| {
             let claim = journal.claim(bench.node, &request()).await.unwrap();
+            assert_eq!(claim.runs.len(), 1);
+        }
+    );
+    measure!(
+        "admit and claim",
+        prepare | n | {
+            let end = Record {
+                kind: RecordKind::Terminated,
+                ..record(0)
+            };
+            let ended = RunSelector::Latest(WorkflowId::new(format!("admitted-{n}")).unwrap());
+            journal.terminate(&ended, &end).await.unwrap();
+        },
+        |_n| {
+            let claim = journal.claim(bench.node, &limited()).await.unwrap();
             assert_eq!(claim.runs.len(), 1);
         }
     );

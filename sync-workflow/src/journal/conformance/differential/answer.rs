@@ -4,8 +4,8 @@ use jiff::Timestamp;
 
 use super::{
     super::world::{
-        appending, attempt, closing_with, continuing, going_on, record, request, signal, successor,
-        suspending,
+        QUEUE, appending, attempt, closing_with, continuing, going_on, record, request, signal,
+        successor, suspending,
     },
     HOUR, length,
     operation::{End, Operation, Part},
@@ -14,8 +14,9 @@ use super::{
 use crate::{
     id::{CommandId, RunId},
     journal::{
-        Batch, BatchOutcome, ClaimRequest, Close, Closed, Journal, NewRun, Publication, Result,
-        RunCommit, RunSelector, StartOutcome, TransactionCommit, Transition, WakeAt,
+        Batch, BatchOutcome, ClaimRequest, Close, Closed, Journal, NewRun, Publication,
+        QueueLimits, Result, RunCommit, RunSelector, StartOutcome, TransactionCommit, Transition,
+        WakeAt,
     },
     record::RecordKind,
     status::RunStatus,
@@ -73,7 +74,12 @@ async fn answer(journal: &dyn Journal, operation: &Operation) -> Result<String> 
                 .map(|claimed| format!("{claimed:?}"))
                 .collect();
             runs.sort_unstable();
-            format!("{runs:?}, next {}", claim.next_wake.is_some())
+            format!(
+                "{runs:?}, next {}, more {}, {:?}",
+                claim.next_wake.is_some(),
+                claim.more,
+                claim.managed
+            )
         }
         Operation::Owned(node) => {
             let mut runs: Vec<_> = journal
@@ -116,6 +122,18 @@ async fn answer(journal: &dyn Journal, operation: &Operation) -> Result<String> 
         }
         Operation::Unpark(run) => format!("{:?}", journal.unpark(run).await?),
         Operation::Outcome(run) => tell_closed(journal.outcome(*run).await?),
+        Operation::Limit(max_running, max_running_per_key) => {
+            let limits = QueueLimits {
+                max_running: *max_running,
+                max_running_per_key: *max_running_per_key,
+                ..QueueLimits::default()
+            };
+            format!("{:?}", journal.limit_queue(QUEUE, &limits).await?)
+        }
+        Operation::Pause(is_paused) => {
+            format!("{:?}", journal.pause_queue(QUEUE, *is_paused).await?)
+        }
+        Operation::Queues => format!("{:?}", journal.queues().await?),
     })
 }
 
@@ -160,6 +178,7 @@ async fn commit_of(journal: &dyn Journal, part: &Part) -> Result<RunCommit> {
             Some(info) => {
                 let next = NewRun {
                     run: RunId::from_uuid(*next),
+                    ticket: info.ticket,
                     ..successor(info.workflow_id.as_str(), run)
                 };
                 continuing(run, last, next)

@@ -28,6 +28,10 @@ pub(super) enum Operation {
     Terminate(RunSelector),
     Unpark(RunSelector),
     Outcome(RunId),
+    /// The limits of the queue, for all and for each key.
+    Limit(Option<u32>, Option<u32>),
+    Pause(bool),
+    Queues,
 }
 
 /// What one run commits. Positions and inbox counts are read from the journal when it is applied.

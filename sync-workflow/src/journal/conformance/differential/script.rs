@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     id::{NodeId, RunId},
-    journal::{IdReuse, NewRun, ParentCloses, Placement, RunSelector},
+    journal::{IdReuse, NewRun, ParentCloses, Placement, RunSelector, Ticket},
     record::RecordKind,
     status::RunStatus,
 };
@@ -28,6 +28,8 @@ pub(super) struct Script {
     /// Every id that was ever proposed.
     runs: Vec<RunId>,
     signals: u32,
+    /// Whether the queue is ever limited.
+    limits: bool,
     /// The runs that are open, and who holds them: what most operations are about.
     open: Vec<(RunId, Option<NodeId>)>,
 }
@@ -36,6 +38,7 @@ impl Script {
     pub(super) fn new(seed: u64) -> Self {
         Self {
             random: Rng::with_seed(seed),
+            limits: seed.is_multiple_of(2),
             runs: Vec::new(),
             signals: 0,
             open: Vec::new(),
@@ -53,6 +56,9 @@ impl Script {
     }
 
     pub(super) fn operation(&mut self) -> Operation {
+        if self.limits && self.random.u8(0..25) == 0 {
+            return self.queue_operation();
+        }
         match self.random.u8(0..100) {
             0..14 => Operation::Start(self.new_run()),
             14..50 => self.commit(),
@@ -85,6 +91,15 @@ impl Script {
             89..90 => Operation::Terminate(self.selector()),
             90..92 => Operation::Unpark(self.selector()),
             _ => Operation::Outcome(self.run()),
+        }
+    }
+
+    fn queue_operation(&mut self) -> Operation {
+        let limit = |random: &mut Rng, most| (random.u8(0..4) > 0).then(|| random.u32(1..=most));
+        match self.random.u8(0..8) {
+            0..3 => Operation::Limit(limit(&mut self.random, 8), limit(&mut self.random, 3)),
+            3 => Operation::Pause(self.random.bool()),
+            _ => Operation::Queues,
         }
     }
 
@@ -180,7 +195,13 @@ impl Script {
             _ => IdReuse::StartNewUnlessCompleted,
         };
         let input = Bytes::from(vec![self.random.u8(..); self.random.usize(0..20)]);
+        let ticket = Ticket {
+            key: ["", "a", "b", "c"][self.random.usize(0..4)].into(),
+            priority: self.random.i16(-1..=1),
+            ..Ticket::default()
+        };
         NewRun {
+            ticket,
             run,
             chain: run,
             placement,

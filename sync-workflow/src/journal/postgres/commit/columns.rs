@@ -90,7 +90,8 @@ impl<'b> Columns<'b> {
     pub(super) fn bind_everything_else<'q, Row>(&'q self, query: Query<'q, Row>) -> Query<'q, Row> {
         let query = self.signals.bind(self.runs.bind(query));
         let query = self.settled.bind(self.attempts.bind(query));
-        self.published.bind(query.bind(&self.runs.seal))
+        let query = self.published.bind(query.bind(&self.runs.seal));
+        self.runs.bind_tickets(query)
     }
 
     fn add_commit(&mut self, commit: &'b RunCommit) {
@@ -291,6 +292,9 @@ struct NewRuns<'b> {
     wake_at: Vec<Option<Moment>>,
     from_run: Vec<Uuid>,
     cancelled: Vec<bool>,
+    queue_key: Vec<&'b str>,
+    priority: Vec<i16>,
+    admission: Vec<i16>,
     /// The seals of their first records.
     seal: Vec<i64>,
 }
@@ -316,6 +320,9 @@ impl<'b> NewRuns<'b> {
         self.wake_at.push(not_before(new.placement));
         self.from_run.push(from_run);
         self.cancelled.push(cancelled);
+        self.queue_key.push(&new.ticket.key);
+        self.priority.push(new.ticket.priority);
+        self.admission.push(new.ticket.admission.code());
         self.seal.push(seal(new.run, &new.first_record()));
     }
 
@@ -338,6 +345,13 @@ impl<'b> NewRuns<'b> {
             .bind(&self.cancelled)
     }
 
+    fn bind_tickets<'q, Row>(&'q self, query: Query<'q, Row>) -> Query<'q, Row> {
+        query
+            .bind(&self.queue_key)
+            .bind(&self.priority)
+            .bind(&self.admission)
+    }
+
     /// Those columns that differ between starts without ties.
     fn bind_starts<'q, Row>(&'q self, query: Query<'q, Row>) -> Query<'q, Row> {
         query
@@ -350,6 +364,8 @@ impl<'b> NewRuns<'b> {
             .bind(&self.here)
             .bind(&self.wake_at)
             .bind(&self.seal)
+            .bind(&self.queue_key)
+            .bind(&self.priority)
     }
 }
 
