@@ -109,6 +109,7 @@ fn new_run(id: &str, number: u128, program: usize) -> NewRun {
             .into(),
         reuse: IdReuse::ReturnExisting,
         parent: None,
+        trace: None,
         placement: Placement::Anywhere,
         ticket: Ticket::default(),
     }

@@ -70,6 +70,7 @@ mod payload;
 pub mod record;
 pub mod replay;
 pub mod status;
+mod trace;
 mod update;
 
 #[cfg(feature = "runtime")]
@@ -84,6 +85,7 @@ pub mod worker;
 pub use context::{Context, Workflow};
 pub use failure::{CallError, Cancelled, ErrorValue, Failure, FailureKind, TypedError};
 pub use replay::RetryPolicy;
+pub use trace::{InvalidTraceContext, TraceContext};
 #[cfg(feature = "runtime")]
 pub use {
     client::{Client, IdReuse, RunError, RunHandle},

@@ -20,6 +20,7 @@ use crate::{
         self, Hint, IdReuse, MAX_PAYLOAD_BYTES, NewRun, Placement, StartOutcome, StepTransaction,
         Ticket,
     },
+    trace::TraceContext,
     worker::Work,
 };
 
@@ -34,6 +35,7 @@ pub struct Start<'a, T, E> {
     reuse: IdReuse,
     at: Option<Timestamp>,
     ticket: Ticket,
+    trace: Option<TraceContext>,
     types: PhantomData<fn() -> (T, E)>,
 }
 
@@ -57,6 +59,7 @@ where
             reuse: IdReuse::default(),
             at: None,
             ticket: Ticket::default(),
+            trace: None,
             types: PhantomData,
         }
     }
@@ -91,6 +94,21 @@ where
     /// Starts the workflow not before this time of the database's clock.
     pub fn not_before(mut self, at: Timestamp) -> Self {
         self.at = Some(at);
+        self
+    }
+
+    /// The distributed trace that the run belongs to, with everything that it does and starts.
+    ///
+    /// ```no_run
+    /// # use sync_workflow::{Client, Context, Failure, TraceContext};
+    /// # async fn hello(ctx: Context, name: String) -> Result<String, Failure> { Ok(name) }
+    /// # async fn example(client: Client, traceparent: &str) -> Result<(), Box<dyn std::error::Error>> {
+    /// let trace = TraceContext::new(traceparent)?;
+    /// client.start(hello, "hello-1", "world".into()).trace(trace).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn trace(mut self, trace: TraceContext) -> Self {
+        self.trace = Some(trace);
         self
     }
 
@@ -130,6 +148,7 @@ where
             input,
             reuse: self.reuse,
             parent: None,
+            trace: self.trace,
             placement: self.at.map_or(Placement::Anywhere, Placement::NotBefore),
             ticket: self.ticket,
         })

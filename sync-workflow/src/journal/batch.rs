@@ -10,6 +10,7 @@ use crate::{
     id::{CommandId, NodeId, Position, RunId, WorkflowId},
     record::{Record, RecordKind},
     status::RunStatus,
+    trace::TraceContext,
 };
 
 /// Everything that a node commits at once.
@@ -153,6 +154,8 @@ pub struct NewRun {
     pub reuse: IdReuse,
     /// The run that started it as a child.
     pub parent: Option<ParentLink>,
+    /// The trace that it belongs to.
+    pub trace: Option<TraceContext>,
     /// Where it starts.
     pub placement: Placement,
     /// Its place in its queue.

@@ -13,6 +13,7 @@ use crate::{
     id::{CommandId, NodeId, Position, RunId, WorkflowId},
     record::{Record, RecordKind},
     status::RunStatus,
+    trace::TraceContext,
 };
 
 /// The answer to a heartbeat.
@@ -71,6 +72,13 @@ pub struct ClaimedRun {
     pub attempts: u32,
     /// Its place in its queue.
     pub ticket: Ticket,
+    /// When it became ready, by the database's clock; only in the answer to a claim.
+    pub ready_at: Option<Timestamp>,
+    /// Whether the node that held it before gave it up in good order: it slept, was given back, or was parked. Only
+    /// in the answer to a claim.
+    pub rested: bool,
+    /// The trace that it belongs to.
+    pub trace: Option<TraceContext>,
 }
 
 /// The journal of a run, or a page of it.
@@ -204,6 +212,8 @@ pub struct RunInfo {
     pub cancel_requested: bool,
     /// Why it is parked.
     pub parked_reason: Option<String>,
+    /// The trace that it belongs to.
+    pub trace: Option<TraceContext>,
 }
 
 impl RunInfo {

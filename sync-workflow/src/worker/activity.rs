@@ -31,6 +31,7 @@ use crate::{
     journal::OpenTransaction,
     payload,
     replay::Timeouts,
+    trace::TraceContext,
 };
 
 /// What an activity sees of the engine.
@@ -43,6 +44,7 @@ struct Inner {
     node: Arc<Node>,
     run: RunId,
     workflow_id: WorkflowId,
+    trace: Option<TraceContext>,
     command: CommandId,
     attempt: u32,
     details: Bytes,
@@ -80,6 +82,12 @@ impl ActivityContext {
     #[must_use]
     pub fn workflow_id(&self) -> &WorkflowId {
         &self.inner.workflow_id
+    }
+
+    /// The trace that the run belongs to: send it along with requests to others, so that they appear in the trace.
+    #[must_use]
+    pub fn trace(&self) -> Option<&TraceContext> {
+        self.inner.trace.as_ref()
     }
 
     /// Which attempt this is, counted from one.
@@ -209,6 +217,7 @@ pub(crate) struct AttemptTask {
     pub(crate) node: Arc<Node>,
     pub(crate) run: RunId,
     pub(crate) workflow_id: WorkflowId,
+    pub(crate) trace: Option<TraceContext>,
     pub(crate) command: CommandId,
     pub(crate) attempt: u32,
     pub(crate) details: Bytes,
@@ -269,6 +278,7 @@ impl AttemptTask {
                 node: self.node,
                 run: self.run,
                 workflow_id: self.workflow_id,
+                trace: self.trace,
                 command: self.command,
                 attempt: self.attempt,
                 details: self.details,

@@ -159,6 +159,9 @@ impl Node {
                     inbox: 0,
                     attempts: 1,
                     ticket: run.ticket.clone(),
+                    ready_at: None,
+                    rested: false,
+                    trace: run.trace.clone(),
                 };
                 self.drive(claimed, Origin::Born(run), place);
             }

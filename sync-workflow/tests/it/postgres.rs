@@ -109,6 +109,7 @@ fn new_run(workflow_id: &str) -> NewRun {
         input: Bytes::from_static(b"\"input\""),
         reuse: IdReuse::ReturnExisting,
         parent: None,
+        trace: None,
         placement: Placement::Here,
         ticket: Ticket::default(),
     }

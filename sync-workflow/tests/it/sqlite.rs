@@ -67,6 +67,7 @@ fn new_run(id: &str) -> NewRun {
         input: "{}".into(),
         reuse: IdReuse::ReturnExisting,
         parent: None,
+        trace: None,
         placement: Placement::Here,
         ticket: Ticket::default(),
     }

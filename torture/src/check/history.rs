@@ -190,6 +190,7 @@ pub(super) mod tests {
             cancel_requested: false,
             ticket: Ticket::default(),
             parked_reason: None,
+            trace: None,
         };
         let recorded = |record: Record| HistoryRecord {
             recorded_at: Timestamp::from_second(i64::from(record.position.0) + 1).unwrap(),

@@ -2,12 +2,15 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use super::world::{LONG, QUEUE, WORKFLOW, World, child_of, new_run, node, request};
+use super::world::{
+    LONG, QUEUE, WORKFLOW, World, appending, child_of, continuing, new_run, node, request,
+    successor, trace,
+};
 use crate::{
     id::RunId,
     journal::{
-        ClaimRequest, Journal, NewRun, ParentCloses, Placement, Result, RunOutcome, StartOutcome,
-        WakeAt,
+        ClaimRequest, Journal, NewRun, ParentCloses, Placement, Result, RunCommit, RunOutcome,
+        StartOutcome, Transition, WakeAt,
     },
     status::RunStatus,
 };
@@ -183,11 +186,20 @@ pub async fn progress_forgives_attempts(journal: Arc<dyn Journal>) -> Result<()>
 pub async fn a_claim_tells_all_about_the_run(journal: Arc<dyn Journal>) -> Result<()> {
     let world = World::new(journal).await?;
     let parent = world.born("parent").await?;
-    let new = child_of(parent, ParentCloses::Abandon, "ünïcode/'; -- id");
+    let at = world.now().await? - Duration::from_secs(100);
+    let new = NewRun {
+        trace: Some(trace()),
+        placement: Placement::NotBefore(at),
+        ..child_of(parent, ParentCloses::Abandon, "ünïcode/'; -- id")
+    };
     world.start(&new).await?;
     world.signal_run(new.run, "one").await?;
     let claim = world.claim_all().await?;
     let claimed = &claim.runs[0];
+    let ready_at = claimed.ready_at.map(|at| at.as_microsecond());
+    assert_eq!(ready_at, Some(at.as_microsecond()));
+    assert_eq!((&claimed.trace, claimed.rested), (&new.trace, false));
+    assert_eq!(world.info(new.run).await?.trace, new.trace);
     assert_eq!(
         (claimed.run, claimed.chain, &claimed.workflow_id),
         (new.run, new.chain, &new.workflow_id)
@@ -207,6 +219,63 @@ pub async fn a_claim_tells_all_about_the_run(journal: Arc<dyn Journal>) -> Resul
             .await?,
         RunOutcome::Committed
     );
+    Ok(())
+}
+
+pub async fn a_trace_reaches_runs_however_they_start(journal: Arc<dyn Journal>) -> Result<()> {
+    let world = World::new(journal).await?;
+    let traced = |new| NewRun {
+        trace: Some(trace()),
+        ..new
+    };
+    let parent = world.start_by_batch(traced(new_run("start"))).await?;
+    let [claimed] = &world.claim_all().await?.runs[..] else {
+        panic!("one run is ready");
+    };
+    assert_eq!((claimed.run, &claimed.trace), (parent, &Some(trace())));
+    let child = traced(child_of(parent, ParentCloses::Cancel, "child"));
+    let next = traced(successor("start", parent));
+    let runs = [child.run, next.run];
+    world
+        .push(RunCommit {
+            children: vec![child],
+            ..continuing(parent, 1, next)
+        })
+        .await?;
+    for run in runs {
+        assert_eq!(world.info(run).await?.trace, Some(trace()));
+    }
+    assert_eq!(world.owned(world.node).await?[0].trace, Some(trace()));
+    let untraced = world.born("untraced").await?;
+    assert_eq!(world.info(untraced).await?.trace, None);
+    Ok(())
+}
+
+pub async fn a_claim_tells_whether_the_run_was_given_up_in_good_order(
+    journal: Arc<dyn Journal>,
+) -> Result<()> {
+    let world = World::new(journal).await?;
+    let run = world.start_by_batch(new_run("a")).await?;
+    let rested = async |of: &World| -> Result<bool> {
+        let claimed = of.claim_all().await?.runs;
+        assert_eq!((claimed.len(), claimed[0].run), (1, run));
+        Ok(claimed[0].rested)
+    };
+    assert!(!rested(&world).await?, "it was never held");
+    let due = world.now().await?;
+    world.suspend(run, 0, WakeAt::Time(due)).await?;
+    assert!(rested(&world).await?, "it slept");
+    world
+        .push(RunCommit {
+            transition: Transition::Release,
+            ..appending(run, [1])
+        })
+        .await?;
+    assert!(rested(&world).await?, "it was given back");
+    world.enlist(world.node, Duration::ZERO).await?;
+    let other = world.another().await?;
+    other.reap_node(world.node).await?;
+    assert!(!rested(&other).await?, "its node died");
     Ok(())
 }
 

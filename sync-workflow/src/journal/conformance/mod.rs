@@ -55,6 +55,8 @@ macro_rules! journal_conformance {
                 an_attempt_is_counted_in_the_claim
                 progress_forgives_attempts
                 a_claim_tells_all_about_the_run
+                a_trace_reaches_runs_however_they_start
+                a_claim_tells_whether_the_run_was_given_up_in_good_order
                 a_node_finds_the_runs_that_it_holds
             }
             closing {

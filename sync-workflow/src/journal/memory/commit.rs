@@ -8,9 +8,9 @@ use super::state::{Run, Stand, State, whole_micros};
 use crate::{
     id::{NodeId, RunId},
     journal::{
-        Attempt, Batch, BatchOutcome, Claim, ClaimRequest, Close, Error, ParentCloses, Publication,
-        Published, Renewal, Result, RunCommit, RunOutcome, StartOutcome, TransactionCommit,
-        Transition, WakeAt,
+        Attempt, Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Close, Error, ParentCloses,
+        Publication, Published, Renewal, Result, RunCommit, RunOutcome, StartOutcome,
+        TransactionCommit, Transition, WakeAt,
     },
     record::Record,
     status::RunStatus,
@@ -92,20 +92,25 @@ impl State {
                 break;
             }
             if ready.len() < request.limit as usize && self.may_run(id) {
-                ready.push(id);
+                ready.push((at, id));
             }
         }
         let mut runs = Vec::with_capacity(ready.len());
-        for id in ready {
+        for (at, id) in ready {
             self.move_to(id, Stand::Running(node));
             let run = self.runs.get_mut(&id).expect("a sleeper is a run");
+            let rested = run.claims == 0 && run.progress > 0;
             run.claims = if run.records.len() > run.progress {
                 1
             } else {
                 run.claims + 1
             };
             run.progress = run.records.len();
-            runs.push(run.claimed(id));
+            runs.push(ClaimedRun {
+                ready_at: Some(at),
+                rested,
+                ..run.claimed(id)
+            });
         }
         Ok(Claim {
             now,

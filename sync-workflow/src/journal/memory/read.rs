@@ -186,5 +186,6 @@ fn info(id: RunId, run: &Run) -> RunInfo {
         attempts: run.claims,
         cancel_requested: run.cancel_requested,
         parked_reason,
+        trace: run.trace.clone(),
     }
 }

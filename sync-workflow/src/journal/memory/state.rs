@@ -16,6 +16,7 @@ use crate::{
     },
     record::Record,
     status::RunStatus,
+    trace::TraceContext,
 };
 
 #[derive(Debug, Default)]
@@ -53,6 +54,7 @@ pub(super) struct Run {
     pub(super) workflow: Arc<str>,
     pub(super) queue: Arc<str>,
     pub(super) parent: Option<ParentLink>,
+    pub(super) trace: Option<TraceContext>,
     pub(super) created_at: Timestamp,
     pub(super) inbox: i64,
     /// Claims in a row without progress.
@@ -125,6 +127,9 @@ impl Run {
             inbox: self.inbox,
             attempts: self.claims,
             ticket: self.ticket.clone(),
+            ready_at: None,
+            rested: false,
+            trace: self.trace.clone(),
         }
     }
 }
@@ -255,6 +260,7 @@ impl State {
             workflow: Arc::clone(&new.workflow),
             queue: Arc::clone(&new.queue),
             parent: new.parent,
+            trace: new.trace.clone(),
             created_at: now,
             inbox: 0,
             claims: u32::from(born_here.is_some()),

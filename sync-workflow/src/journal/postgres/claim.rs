@@ -15,6 +15,7 @@ use crate::{
         Admission, Claim, ClaimRequest, ClaimedRun, Error, Managed, ParentCloses, ParentLink,
         Result, Ticket,
     },
+    trace::TraceContext,
 };
 
 // For each workflow only the partial index of pending runs is read, in the order of wake-up times: runs of
@@ -41,7 +42,8 @@ WITH managed AS MATERIALIZED (
     WHERE node_id = $1 AND EXISTS (SELECT FROM ready)
     FOR KEY SHARE
 ), due AS MATERIALIZED (
-    SELECT r.run_id FROM ready
+    -- Who forgets attempts is who gave the run up in good order.
+    SELECT r.run_id, r.attempts = 0 AND r.progress > 0 AS rested FROM ready
     -- Not a plain equality, for the primary key and nothing else is to be read: see the statements of a
     -- commit. A plain status would admit the partial index of pending runs, which was small when the plan
     -- was made: all of it for each run.
@@ -51,7 +53,7 @@ WITH managed AS MATERIALIZED (
     LIMIT $4
     FOR UPDATE OF r SKIP LOCKED
 ), measured AS MATERIALIZED (
-    SELECT due.run_id, coalesce(last.position + 1, 0) AS length
+    SELECT due.run_id, due.rested, coalesce(last.position + 1, 0) AS length
     FROM due
     LEFT JOIN LATERAL (
         SELECT j.position FROM sync_workflow.journal j
@@ -66,7 +68,7 @@ WITH managed AS MATERIALIZED (
     WHERE r.run_id = ANY (ARRAY[m.run_id])
     RETURNING r.run_id, r.chain_id, r.workflow_id, r.workflow, r.queue, r.parent_run,
               r.parent_command, r.parent_close, r.inbox, r.attempts, r.queue_key, r.priority,
-              r.admission, r.wake_at
+              r.admission, r.wake_at, m.rested, r.trace
 )
 SELECT EXISTS (SELECT FROM sync_workflow.nodes WHERE node_id = $1) AS lives,
        clock_timestamp() AS now,
@@ -80,13 +82,15 @@ SELECT EXISTS (SELECT FROM sync_workflow.nodes WHERE node_id = $1) AS lives,
        (SELECT count(*) FROM managed) = 1 AS is_managed,
        (SELECT max_in_worker FROM managed) AS max_in_worker,
        c.run_id, c.chain_id, c.workflow_id, c.workflow, c.queue, c.parent_run, c.parent_command,
-       c.parent_close, c.inbox, c.attempts, c.queue_key, c.priority, c.admission
+       c.parent_close, c.inbox, c.attempts, c.queue_key, c.priority, c.admission,
+       c.wake_at AS ready_at, c.rested, c.trace
 FROM (VALUES (1)) AS always LEFT JOIN claimed c ON true
 ORDER BY c.wake_at";
 
 const OWNED: &str = "
 SELECT run_id, chain_id, workflow_id, workflow, queue, parent_run, parent_command, parent_close,
-       inbox, attempts, queue_key, priority, admission
+       inbox, attempts, queue_key, priority, admission, NULL::timestamptz AS ready_at,
+       false AS rested, trace
 FROM sync_workflow.runs
 WHERE node_id = $1 AND status = 1";
 
@@ -114,8 +118,10 @@ struct RunRow {
     queue_key: String,
     priority: i16,
     admission: i16,
+    ready_at: Option<Moment>,
+    rested: bool,
+    trace: Option<String>,
 }
-
 impl sqlx::FromRow<'_, PgRow> for ClaimRow {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
         let run: Option<Uuid> = row.try_get("run_id")?;
@@ -146,6 +152,9 @@ impl sqlx::FromRow<'_, PgRow> for RunRow {
             queue_key: row.try_get("queue_key")?,
             priority: row.try_get("priority")?,
             admission: row.try_get("admission")?,
+            ready_at: row.try_get("ready_at")?,
+            rested: row.try_get("rested")?,
+            trace: row.try_get("trace")?,
         })
     }
 }
@@ -239,6 +248,9 @@ fn claimed_run(row: RunRow) -> Result<ClaimedRun> {
             priority: row.priority,
             admission: Admission::from_code(row.admission),
         },
+        ready_at: row.ready_at.and_then(Moment::finite),
+        rested: row.rested,
+        trace: row.trace.as_deref().and_then(TraceContext::from_stored),
     })
 }
 

@@ -12,6 +12,7 @@ use crate::{
     id::{NodeId, Position, RunId},
     journal::{Admission, Error, Result, RunInfo, RunSelector, Ticket},
     status::RunStatus,
+    trace::TraceContext,
 };
 
 /// What is told of a run, as a text that other statements begin with too.
@@ -20,7 +21,7 @@ macro_rules! described {
         "
 SELECT r.run_id, r.workflow_id, r.workflow, r.queue, r.status, r.node_id, r.parent_run,
        r.created_at, r.closed_at, r.wake_at, r.attempts, r.cancel_requested,
-       r.queue_key, r.priority, r.admission,
+       r.queue_key, r.priority, r.admission, r.trace,
        (SELECT p.reason FROM sync_workflow.parked p WHERE p.run_id = r.run_id) AS reason
 FROM sync_workflow.runs r"
     };
@@ -62,6 +63,7 @@ pub(super) struct InfoRow {
     priority: i16,
     admission: i16,
     reason: Option<String>,
+    trace: Option<String>,
 }
 
 impl sqlx::FromRow<'_, PgRow> for InfoRow {
@@ -83,6 +85,7 @@ impl sqlx::FromRow<'_, PgRow> for InfoRow {
             priority: row.try_get("priority")?,
             admission: row.try_get("admission")?,
             reason: row.try_get("reason")?,
+            trace: row.try_get("trace")?,
         })
     }
 }
@@ -116,6 +119,7 @@ impl InfoRow {
             attempts: self.attempts.max(0).cast_unsigned(),
             cancel_requested: self.cancel_requested,
             parked_reason: self.reason.filter(|_| status == RunStatus::Parked),
+            trace: self.trace.as_deref().and_then(TraceContext::from_stored),
         })
     }
 }

@@ -56,6 +56,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "queues",
         sql: include_str!("../../../../migrations/postgres/0007_queues.sql"),
     },
+    Migration {
+        version: 8,
+        name: "trace_context",
+        sql: include_str!("../../../../migrations/postgres/0008_trace_context.sql"),
+    },
 ];
 
 const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version;

@@ -13,6 +13,7 @@ use crate::{
     id::RunId,
     journal::{Error, IdReuse, NewRun, Result, StartOutcome, seal::seal},
     status::RunStatus,
+    trace::TraceContext,
 };
 
 // Whether the latest run makes room is decided on a snapshot; that nobody was faster is decided by
@@ -26,9 +27,9 @@ WITH latest AS MATERIALIZED (
 ), born AS (
     INSERT INTO sync_workflow.runs
         (run_id, chain_id, parent_run, wake_at, sequence, parent_command, parent_close, status,
-         workflow_id, workflow, queue, queue_key, priority)
+         workflow_id, workflow, queue, queue_key, priority, trace)
     SELECT $1, $2, $7, coalesce($10, now()), coalesce((SELECT sequence + 1 FROM latest), 0),
-           $8, $9, 0, $3, $4, $5, $13, $14
+           $8, $9, 0, $3, $4, $5, $13, $14, $15
     WHERE NOT EXISTS (SELECT FROM same)
       AND NOT EXISTS (
           SELECT FROM latest
@@ -106,6 +107,7 @@ fn query(new: &NewRun) -> QueryAs<'_, Postgres, StartRow, PgArguments> {
         .bind(seal(new.run, &new.first_record()))
         .bind(&*new.ticket.key)
         .bind(new.ticket.priority)
+        .bind(new.trace.as_ref().map(TraceContext::as_stored))
 }
 
 /// The outcome, or `None` if another start took the place that this one saw free.

@@ -23,7 +23,7 @@ pub(super) async fn ready(
 ) -> Result<Vec<(ClaimedRun, i64)>> {
     let rows = sqlx::query(
         "SELECT run, chain, workflow_id, workflow, queue, parent_run, parent_command, on_parent_close,
-                inbox, claims, progress, queue_key, priority, admission,
+                inbox, claims, progress, wake_at, queue_key, priority, admission, trace,
                 (SELECT max(position) + 1 FROM sync_workflow_records AS record
                  WHERE record.run = asleep.run) AS length
          FROM sync_workflow_runs AS asleep
@@ -43,11 +43,15 @@ pub(super) async fn ready(
     rows.iter()
         .map(|row| {
             let length: i64 = column(row, "length")?;
-            let grew = length > column::<i64>(row, "progress")?;
-            let attempts = if grew { 1 } else { number(row, "claims")? + 1 };
+            let progress: i64 = column(row, "progress")?;
+            let grew = length > progress;
+            let earlier = number(row, "claims")?;
+            let attempts = if grew { 1 } else { earlier + 1 };
             Ok((
                 ClaimedRun {
                     attempts,
+                    ready_at: Some(timestamp(column(row, "wake_at")?)),
+                    rested: earlier == 0 && progress > 0,
                     ..claimed(row)?
                 },
                 length,
@@ -120,7 +124,7 @@ pub(super) async fn owned(
 ) -> Result<Vec<ClaimedRun>> {
     let rows = sqlx::query(
         "SELECT run, chain, workflow_id, workflow, queue, parent_run, parent_command, on_parent_close, inbox, claims,
-                queue_key, priority, admission
+                queue_key, priority, admission, trace
          FROM sync_workflow_runs WHERE node = ? ORDER BY run",
     )
     .bind(node.as_uuid())
@@ -145,5 +149,8 @@ fn claimed(row: &SqliteRow) -> Result<ClaimedRun> {
         inbox: column(row, "inbox")?,
         attempts: number(row, "claims")?,
         ticket: run::ticket(row)?,
+        ready_at: None,
+        rested: false,
+        trace: run::trace(row)?,
     })
 }

@@ -14,7 +14,7 @@ use crate::{
 };
 
 const INFO: &str = "SELECT run, workflow_id, workflow, queue, status, node, parent_run, created_at, closed_at, wake_at,
-    claims, cancel_requested, parked_reason, queue_key, priority, admission FROM sync_workflow_runs WHERE true";
+    claims, cancel_requested, parked_reason, queue_key, priority, admission, trace FROM sync_workflow_runs WHERE true";
 
 /// The end of a run, if it has ended.
 pub(super) async fn end(connection: &mut SqliteConnection, run: RunId) -> Result<Option<Closed>> {
@@ -105,6 +105,7 @@ fn decode(row: &SqliteRow) -> Result<RunInfo> {
         attempts: number(row, "claims")?,
         cancel_requested: column(row, "cancel_requested")?,
         parked_reason: column(row, "parked_reason")?,
+        trace: run::trace(row)?,
     })
 }
 

@@ -11,6 +11,7 @@ use crate::{
     id::{CommandId, NodeId, Position, RunId, WorkflowId},
     journal::{Admission, ParentCloses, ParentLink, Result, RunSelector, Ticket, WokenRun},
     status::RunStatus,
+    trace::TraceContext,
 };
 
 /// A run that a selector found.
@@ -165,6 +166,12 @@ pub(super) fn workflow_id(row: &SqliteRow) -> Result<WorkflowId> {
         Ok(id) => Ok(id),
         Err(error) => Err(corrupt(run_id(row, "run")?, Position(0), error.to_string())),
     }
+}
+
+/// The trace of a run, if it has one.
+pub(super) fn trace(row: &SqliteRow) -> Result<Option<TraceContext>> {
+    let stored = column::<Option<&str>>(row, "trace")?;
+    Ok(stored.and_then(TraceContext::from_stored))
 }
 
 pub(super) fn parent(row: &SqliteRow) -> Result<Option<ParentLink>> {

@@ -186,9 +186,9 @@ async fn insert(
     static INSERT: Bulk = Bulk::new(
         "INSERT INTO sync_workflow_runs
            (run, chain, workflow_id, sequence, workflow, queue, parent_run, parent_command, on_parent_close,
-            status, node, wake_at, claims, progress, created_at, queue_key, priority, admission,
+            status, node, wake_at, claims, progress, created_at, queue_key, priority, admission, trace,
             inbox, cancel_requested, awaited) VALUES ",
-        "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,0,0,0)",
+        "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,0,0,0)",
         "",
     );
     INSERT
@@ -218,6 +218,7 @@ async fn insert(
                 .bind(Arc::clone(&new.ticket.key))
                 .bind(new.ticket.priority)
                 .bind(new.ticket.admission.code())
+                .bind(new.trace.as_ref().map(|trace| trace.as_stored().to_owned()))
         })
         .await?;
     let records: Vec<_> = runs

@@ -198,6 +198,7 @@ impl Driver {
             node: Arc::clone(&self.node),
             run: self.claimed.run,
             workflow_id: self.claimed.workflow_id.clone(),
+            trace: self.claimed.trace.clone(),
             command,
             attempt: open.state.failed + 1,
             details: open.state.details.clone(),

@@ -31,6 +31,7 @@ impl Driver {
                 command: child.command,
                 on_close,
             }),
+            trace: self.claimed.trace.clone(),
             placement: Placement::Anywhere,
             ticket: Ticket {
                 key: child.key,
@@ -52,6 +53,7 @@ impl Driver {
             input: continuation.input,
             reuse: IdReuse::StartNew,
             parent: self.claimed.parent,
+            trace: self.claimed.trace.clone(),
             placement: Placement::Anywhere,
             // It hands its turn on.
             ticket: self.claimed.ticket.clone(),

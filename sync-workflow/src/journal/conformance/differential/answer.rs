@@ -14,7 +14,7 @@ use super::{
 use crate::{
     id::{CommandId, RunId},
     journal::{
-        Batch, BatchOutcome, ClaimRequest, Close, Closed, Journal, NewRun, Publication,
+        Batch, BatchOutcome, ClaimRequest, ClaimedRun, Close, Closed, Journal, NewRun, Publication,
         QueueLimits, Result, RunCommit, RunSelector, StartOutcome, TransactionCommit, Transition,
         WakeAt,
     },
@@ -71,6 +71,11 @@ async fn answer(journal: &dyn Journal, operation: &Operation) -> Result<String> 
             let mut runs: Vec<_> = claim
                 .runs
                 .into_iter()
+                .map(|claimed| ClaimedRun {
+                    // Each journal has a clock of its own.
+                    ready_at: claimed.ready_at.map(|_| Timestamp::UNIX_EPOCH),
+                    ..claimed
+                })
                 .map(|claimed| format!("{claimed:?}"))
                 .collect();
             runs.sort_unstable();

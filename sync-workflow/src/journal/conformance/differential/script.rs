@@ -17,6 +17,7 @@ use crate::{
     journal::{IdReuse, NewRun, ParentCloses, Placement, RunSelector, Ticket},
     record::RecordKind,
     status::RunStatus,
+    trace::TraceContext,
 };
 
 /// Workflow ids, few enough to collide.
@@ -194,6 +195,11 @@ impl Script {
             1 => IdReuse::StartNew,
             _ => IdReuse::StartNewUnlessCompleted,
         };
+        let trace = self.random.bool().then(|| {
+            let id = self.random.u64(1..);
+            let text = format!("00-{id:032x}-{id:016x}-01 vendor={id}");
+            TraceContext::from_stored(&text).expect("it has the form of one")
+        });
         let input = Bytes::from(vec![self.random.u8(..); self.random.usize(0..20)]);
         let ticket = Ticket {
             key: ["", "a", "b", "c"][self.random.usize(0..4)].into(),
@@ -207,6 +213,7 @@ impl Script {
             placement,
             reuse,
             input,
+            trace,
             ..new_run(&self.id())
         }
     }

@@ -11,6 +11,7 @@ use crate::{
         postgres::time::Moment, seal::seal,
     },
     record::Record,
+    trace::TraceContext,
 };
 
 type Query<'q, Row> = QueryAs<'q, Postgres, Row, PgArguments>;
@@ -91,7 +92,7 @@ impl<'b> Columns<'b> {
         let query = self.signals.bind(self.runs.bind(query));
         let query = self.settled.bind(self.attempts.bind(query));
         let query = self.published.bind(query.bind(&self.runs.seal));
-        self.runs.bind_tickets(query)
+        self.runs.bind_tickets(query).bind(&self.runs.trace)
     }
 
     fn add_commit(&mut self, commit: &'b RunCommit) {
@@ -297,6 +298,7 @@ struct NewRuns<'b> {
     admission: Vec<i16>,
     /// The seals of their first records.
     seal: Vec<i64>,
+    trace: Vec<Option<&'b str>>,
 }
 
 impl<'b> NewRuns<'b> {
@@ -324,6 +326,8 @@ impl<'b> NewRuns<'b> {
         self.priority.push(new.ticket.priority);
         self.admission.push(new.ticket.admission.code());
         self.seal.push(seal(new.run, &new.first_record()));
+        self.trace
+            .push(new.trace.as_ref().map(TraceContext::as_stored));
     }
 
     fn bind<'q, Row>(&'q self, query: Query<'q, Row>) -> Query<'q, Row> {
@@ -366,6 +370,7 @@ impl<'b> NewRuns<'b> {
             .bind(&self.seal)
             .bind(&self.queue_key)
             .bind(&self.priority)
+            .bind(&self.trace)
     }
 }
 

@@ -144,7 +144,7 @@ macro_rules! started {
     };
 }
 
-/// `$18`-`$32`, `$44` and `$48`-`$50` new runs, `$33`-`$34` consumed signals, `$35`-`$41` attempts kept,
+/// `$18`-`$32`, `$44` and `$48`-`$51` new runs, `$33`-`$34` consumed signals, `$35`-`$41` attempts kept,
 /// `$42`-`$43` attempts settled, `$45`-`$47` what is published.
 macro_rules! everything_else {
     () => {
@@ -158,10 +158,11 @@ macro_rules! everything_else {
     CROSS JOIN unnest($18::smallint[], $19::uuid[], $20::uuid[], $21::text[], $22::text[],
                       $23::text[], $24::bytea[], $25::smallint[], $26::uuid[], $27::integer[],
                       $28::smallint[], $29::boolean[], $30::timestamptz[], $31::uuid[],
-                      $32::boolean[], $44::bigint[], $48::text[], $49::smallint[], $50::smallint[])
+                      $32::boolean[], $44::bigint[], $48::text[], $49::smallint[], $50::smallint[],
+                      $51::text[])
         AS n(origin, run_id, chain_id, workflow_id, workflow, queue, input, reuse, parent_run,
              parent_command, parent_close, here, wake_at, from_run, cancelled, seal, queue_key,
-             priority, admission)
+             priority, admission, trace)
     LEFT JOIN LATERAL (
         SELECT r.run_id, r.sequence, r.status FROM sync_workflow.runs r
         WHERE r.workflow_id = n.workflow_id ORDER BY r.sequence DESC LIMIT 1
@@ -186,12 +187,12 @@ macro_rules! everything_else {
     INSERT INTO sync_workflow.runs
         (run_id, chain_id, node_id, parent_run, wake_at, inbox, sequence, attempts, progress,
          parent_command, parent_close, status, cancel_requested, workflow_id, workflow, queue,
-         queue_key, priority, admission)
+         queue_key, priority, admission, trace)
     SELECT f.run_id, f.chain_id, CASE WHEN f.here THEN $1 END, f.parent_run,
            -- What arrives at birth wakes it.
            coalesce(CASE WHEN NOT f.cancelled THEN f.wake_at END, now()), f.cancel::integer, f.sequence, f.here::integer,
            f.here::integer, f.parent_command, f.parent_close, f.here::integer, f.cancel,
-           f.workflow_id, f.workflow, f.queue, f.queue_key, f.priority, f.admission
+           f.workflow_id, f.workflow, f.queue, f.queue_key, f.priority, f.admission, f.trace
     FROM fresh f
     -- Another start took the place, or this very run exists.
     ON CONFLICT DO NOTHING
@@ -276,7 +277,7 @@ FROM (
 }
 
 /// For runs that clients start, and nothing else: the lean form of `fresh`, `born` and `started`.
-/// `$1` node, `$2`-`$12` new runs. Reports whether the node lives, and the runs that were started.
+/// `$1` node, `$2`-`$13` new runs. Reports whether the node lives, and the runs that were started.
 pub(super) const STARTS: &str = concat!(
     "
 WITH fence AS MATERIALIZED (
@@ -285,9 +286,10 @@ WITH fence AS MATERIALIZED (
     SELECT n.*, coalesce(latest.sequence + 1, 0) AS sequence
     FROM fence
     CROSS JOIN unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::smallint[],
-                      $8::boolean[], $9::timestamptz[], $10::bigint[], $11::text[], $12::smallint[])
+                      $8::boolean[], $9::timestamptz[], $10::bigint[], $11::text[], $12::smallint[],
+                      $13::text[])
         AS n(run_id, workflow_id, workflow, queue, input, reuse, here, wake_at, seal, queue_key,
-             priority)
+             priority, trace)
     LEFT JOIN LATERAL (
         SELECT r.sequence, r.status FROM sync_workflow.runs r
         WHERE r.workflow_id = n.workflow_id ORDER BY r.sequence DESC LIMIT 1
@@ -299,10 +301,10 @@ WITH fence AS MATERIALIZED (
 ), born AS (
     INSERT INTO sync_workflow.runs
         (run_id, chain_id, node_id, wake_at, sequence, attempts, progress, status, workflow_id,
-         workflow, queue, queue_key, priority)
+         workflow, queue, queue_key, priority, trace)
     SELECT f.run_id, f.run_id, CASE WHEN f.here THEN $1 END, coalesce(f.wake_at, now()), f.sequence,
            f.here::integer, f.here::integer, f.here::integer, f.workflow_id, f.workflow, f.queue,
-           f.queue_key, f.priority
+           f.queue_key, f.priority, f.trace
     FROM fresh f
     -- Another start took the place, or this very run exists.
     ON CONFLICT DO NOTHING
