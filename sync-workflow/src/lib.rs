@@ -40,6 +40,7 @@
 //! - [`worker`]: claims runs, drives them, runs activities, commits in groups, holds the lease.
 //! - [`journal`]: the storage port and its three journals.
 //! - [`client`]: start, signal, cancel, await, list, from any process.
+//! - [`telemetry`]: spans, metrics, and log lines that a replay does not repeat.
 //! - [`testing`]: hold a workflow against a recorded journal, at every place where it could be cut.
 //!
 //! # What is promised
@@ -52,7 +53,8 @@
 //! # Features
 //!
 //! `postgres` and `sqlite` (both on) bring the journals of these databases. Without default
-//! features only the pure core remains, which depends on neither tokio nor sqlx.
+//! features only the pure core remains, which depends on neither tokio nor sqlx. Off by default: `metrics`,
+//! `opentelemetry` and `tracing-subscriber` (see [`telemetry`]), `testing` and `conformance`.
 
 #![cfg_attr(
     not(feature = "runtime"),
@@ -77,6 +79,8 @@ mod update;
 pub mod client;
 #[cfg(feature = "runtime")]
 pub mod journal;
+#[cfg(feature = "runtime")]
+pub mod telemetry;
 #[cfg(feature = "runtime")]
 pub mod testing;
 #[cfg(feature = "runtime")]
@@ -112,6 +116,9 @@ mod guide {
     struct Deployment;
     #[doc = include_str!("../../docs/guide/operations.md")]
     struct Operations;
+    #[cfg(feature = "tracing-subscriber")]
+    #[doc = include_str!("../../docs/guide/observability.md")]
+    struct Observability;
     #[doc = include_str!("../../docs/guide/migrating.md")]
     struct Migrating;
 }

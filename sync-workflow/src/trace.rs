@@ -269,7 +269,7 @@ mod tests {
         for state in [
             "a",
             "=1",
-            "a=1\n",
+            "a=1\nb=2",
             "a=é",
             &members,
             &format!("a={}", "x".repeat(511)),

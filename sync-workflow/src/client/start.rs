@@ -97,7 +97,8 @@ where
         self
     }
 
-    /// The distributed trace that the run belongs to, with everything that it does and starts.
+    /// The distributed trace that the run belongs to, with everything that it does and starts. If none is given, it is
+    /// the trace of the caller's current span: [`TraceContext::current`].
     ///
     /// ```no_run
     /// # use sync_workflow::{Client, Context, Failure, TraceContext};
@@ -148,7 +149,7 @@ where
             input,
             reuse: self.reuse,
             parent: None,
-            trace: self.trace,
+            trace: self.trace.or_else(TraceContext::current),
             placement: self.at.map_or(Placement::Anywhere, Placement::NotBefore),
             ticket: self.ticket,
         })

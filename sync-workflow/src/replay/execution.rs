@@ -13,6 +13,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::{
+    again,
     fault::Fault,
     machine::Machine,
     turn::{Event, Progress, Turn},
@@ -47,6 +48,10 @@ pub struct Execution {
     tracker: Arc<Tracker>,
     waker: Waker,
     result: Option<Result<Bytes, Failure>>,
+    /// The code ran as far as the journal goes, and waited there.
+    has_waited: bool,
+    /// What is polled now has been polled before.
+    runs_again: bool,
 }
 
 impl Execution {
@@ -61,7 +66,16 @@ impl Execution {
             tracker,
             waker,
             result: None,
+            has_waited: false,
+            runs_again: false,
         }
+    }
+
+    /// The same, of a run whose code is known to have run as far as the journal goes and to have waited there: so
+    /// that nothing it does is new until something happens.
+    pub(crate) const fn after_wait(mut self, has_waited: bool) -> Self {
+        self.has_waited = has_waited;
+        self
     }
 
     /// Replays the journal and runs on until the run waits. Activities in `running` are known to
@@ -70,6 +84,7 @@ impl Execution {
         lock(&self.machine).begin_turn(now);
         // The record of the start: its input is what the future was made with.
         lock(&self.machine).replay_next();
+        self.runs_again = self.has_waited;
         self.poll();
         self.settle();
         while !self.is_over() && lock(&self.machine).replay_next() {
@@ -78,6 +93,7 @@ impl Execution {
         if self.is_over() {
             lock(&self.machine).mismatch_at_end();
         } else {
+            self.runs_again = false;
             // One at a time: the code sees each before the next is recorded, as in every replay.
             while !self.is_over() && lock(&self.machine).resolve_interrupted(running) {
                 self.settle();
@@ -148,9 +164,9 @@ impl Execution {
                 return;
             };
             let mut context = TaskContext::from_waker(&self.waker);
-            let polled = self
-                .tracker
-                .inside(|| catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context))));
+            let again = self.runs_again || lock(&self.machine).is_replaying();
+            let poll = || catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context)));
+            let polled = self.tracker.inside(|| again::polled(again, poll));
             match polled {
                 Ok(Poll::Pending) => {}
                 Ok(Poll::Ready(result)) => {

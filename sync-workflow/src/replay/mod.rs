@@ -24,6 +24,7 @@
 //! Nothing in this module reads a clock, draws a random number or performs IO: the time is an
 //! argument, and random values follow from the id of the run and the number of the command.
 
+mod again;
 mod command;
 mod execution;
 mod fault;
@@ -32,6 +33,7 @@ mod scope;
 mod turn;
 mod waker;
 
+pub use again::is_replaying;
 pub use command::{ActivityOptions, RetryPolicy, Timeouts};
 pub(crate) use command::{ChildRequest, Command, Request, Resolution, TimerDue};
 pub use execution::{BodyFuture, Execution};

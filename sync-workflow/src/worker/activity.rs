@@ -18,6 +18,7 @@ use tokio::{
     sync::{Notify, OwnedSemaphorePermit},
     task::JoinHandle,
 };
+use tracing::{Instrument as _, Span};
 
 use super::{
     mailbox::{Mailbox, Message},
@@ -31,6 +32,7 @@ use crate::{
     journal::OpenTransaction,
     payload,
     replay::Timeouts,
+    telemetry::{attempt_failed, attempt_span},
     trace::TraceContext,
 };
 
@@ -84,10 +86,11 @@ impl ActivityContext {
         &self.inner.workflow_id
     }
 
-    /// The trace that the run belongs to: send it along with requests to others, so that they appear in the trace.
+    /// The trace to send along with requests to others, so that they appear in it: that of the caller's current span
+    /// ([`TraceContext::current`]), or the one in which the run was started.
     #[must_use]
-    pub fn trace(&self) -> Option<&TraceContext> {
-        self.inner.trace.as_ref()
+    pub fn trace(&self) -> Option<TraceContext> {
+        TraceContext::current().or_else(|| self.inner.trace.clone())
     }
 
     /// Which attempt this is, counted from one.
@@ -218,6 +221,7 @@ pub(crate) struct AttemptTask {
     pub(crate) run: RunId,
     pub(crate) workflow_id: WorkflowId,
     pub(crate) trace: Option<TraceContext>,
+    pub(crate) name: Arc<str>,
     pub(crate) command: CommandId,
     pub(crate) attempt: u32,
     pub(crate) details: Bytes,
@@ -290,6 +294,8 @@ impl AttemptTask {
         };
         let attempt = Attempt {
             context: context.clone(),
+            name: self.name,
+            slice: Span::current(),
             timeouts: self.timeouts,
             time_left: self.time_left,
             slot,
@@ -314,6 +320,9 @@ impl AttemptTask {
 /// An attempt that runs.
 struct Attempt {
     context: ActivityContext,
+    name: Arc<str>,
+    /// The span of the run's slice.
+    slice: Span,
     timeouts: Timeouts,
     time_left: Option<Duration>,
     slot: Option<OwnedSemaphorePermit>,
@@ -329,9 +338,22 @@ impl Attempt {
             self.slot = slots.acquire_owned().await.ok();
         }
         let context = self.context.clone();
-        let work = AssertUnwindSafe(async move { factory(context, input).await }).catch_unwind();
-        let result = within(self.timeouts, self.time_left, &inner.beats, work).await;
         let command = inner.command;
+        let meter = inner.node.metrics.attempt(&self.name);
+        let began = meter.is_some().then(|| inner.node.clock.moment());
+        let span = attempt_span(&self.slice, &self.name, command, inner.attempt);
+        let work = AssertUnwindSafe(async move { factory(context, input).await }).catch_unwind();
+        let work = work.instrument(span.clone());
+        let result = within(self.timeouts, self.time_left, &inner.beats, work).await;
+        let failure = result.as_ref().err();
+        if let Some(failure) = failure {
+            attempt_failed(&span, failure);
+        }
+        if let Some((meter, began)) = meter.zip(began) {
+            let took = inner.node.clock.moment().saturating_duration_since(began);
+            meter.ended(failure.map(|failure| failure.kind), took);
+        }
+        drop(span);
         match (result, self.context.take_transaction()) {
             (Ok(payload), Some(transaction)) => Message::StepReady {
                 command,

@@ -22,6 +22,7 @@ use crate::{
         Batch, BatchOutcome, Error, NewRun, Placement, RunCommit, RunOutcome, StartOutcome,
         Transition,
     },
+    telemetry::FencedWrite,
 };
 
 /// How much is committed together.
@@ -199,7 +200,12 @@ async fn commit_works(node: &Arc<Node>, works: Vec<Work>) -> bool {
             }
         }
     }
-    match commit_for_sure(node, &batch).await {
+    let began = node.clock.moment();
+    let heard = commit_for_sure(node, &batch).await;
+    let took = node.clock.moment().saturating_duration_since(began);
+    node.metrics
+        .committed(batch.runs.len() + batch.starts.len(), took);
+    match heard {
         Ok(Heard::Outcome(outcome, acquitted)) => {
             acknowledge(node, batch, waiting, outcome, &acquitted);
             true
@@ -209,6 +215,7 @@ async fn commit_works(node: &Arc<Node>, works: Vec<Work>) -> bool {
             true
         }
         Err(Error::Fenced) => {
+            node.metrics.fenced(FencedWrite::Commit);
             for reply in waiting.starts {
                 let _gone = reply.send(Err(Error::Fenced));
             }
@@ -248,6 +255,7 @@ async fn commit_for_sure(node: &Node, batch: &Batch) -> Result<Heard, Error> {
         tracing::warn!(error = &error as &dyn std::error::Error, node = %node.id, "commit_failed");
         if let Error::Unknown(_) = error {
             is_in_doubt = true;
+            node.metrics.commit_unknown();
             if node.has_happened(batch).await? {
                 return Ok(Heard::Nothing);
             }

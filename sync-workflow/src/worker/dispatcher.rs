@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 
 use super::{mailbox::Message, node::Node};
-use crate::journal::{ClaimRequest, Error, Hint};
+use crate::{
+    journal::{ClaimRequest, Error, Hint},
+    telemetry::FencedWrite,
+};
 
 /// How many runs are claimed at once at most.
 const MAX_CLAIM: usize = 256;
@@ -27,7 +30,10 @@ pub(crate) async fn run(node: Arc<Node>) {
                 pause = Duration::from_millis(10);
                 next_wake
             }
-            Err(Error::Fenced) => return node.fence(),
+            Err(Error::Fenced) => {
+                node.metrics.fenced(FencedWrite::Claim);
+                return node.fence();
+            }
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, node = %node.id, "claim_failed");
                 if node.pause(&mut pause).await.is_err() {
@@ -88,6 +94,7 @@ async fn claim(node: &Arc<Node>) -> Result<Wake, Error> {
     let asked = node.clock.moment();
     let claim = node.journal.claim(node.id, &request).await?;
     node.clock.anchor(asked, claim.now);
+    node.metrics.claimed(&claim);
     node.queue_is(claim.managed);
     let is_full = claim.runs.len() >= room || claim.more;
     for claimed in claim.runs {

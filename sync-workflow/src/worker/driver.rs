@@ -41,6 +41,7 @@ use crate::{
     },
     replay::{Action, Event, Execution, Fault, Progress, Turn},
     status::RunStatus,
+    telemetry::SliceEnd,
 };
 
 /// How many messages are taken in before what they caused is committed.
@@ -73,6 +74,8 @@ pub(super) struct Driver {
     ending: Option<Ending>,
     is_draining: bool,
     warned_of_length: bool,
+    /// How it leaves memory.
+    left: SliceEnd,
     _place: OwnedSemaphorePermit,
 }
 
@@ -148,6 +151,7 @@ impl Driver {
             ending: None,
             is_draining: false,
             warned_of_length: false,
+            left: SliceEnd::Fenced,
             _place: place,
         }
     }
@@ -164,6 +168,8 @@ impl Driver {
             self.drive(&mut messages).await;
         }
         messages.close();
+        self.left.tell_span();
+        node.metrics.departed(&self.claimed, self.left);
         // Its place is free before the dispatcher hears of it.
         drop(self);
         node.depart(run);
@@ -395,7 +401,11 @@ impl Driver {
             }
             self.timers.remove(&(due, command, kind));
             match kind {
-                TimerKind::Durable => self.happened(Event::TimerFired { command }),
+                TimerKind::Durable => {
+                    let late = Duration::try_from(now.duration_since(due)).unwrap_or_default();
+                    self.node.metrics.timer_fired(&self.claimed, late);
+                    self.happened(Event::TimerFired { command });
+                }
                 TimerKind::Retry if self.is_failure_durable(command) => {
                     self.retry_activity(command);
                 }
@@ -462,12 +472,14 @@ impl Driver {
         match (outcome, in_flight.leaves) {
             (RunOutcome::Lost, _) => {
                 tracing::info!(run_id = %self.claimed.run, "run_lost");
+                self.left = SliceEnd::Lost;
                 return Flow::Stop;
             }
             (RunOutcome::Committed, Leaves::Suspends(wake_at)) => {
                 if let WakeAt::Time(time) = wake_at {
                     self.node.is_due_at(time);
                 }
+                self.left = SliceEnd::Asleep;
                 return Flow::Stop;
             }
             (RunOutcome::StillAwake, Leaves::Suspends(_)) => return self.read_inbox().await,

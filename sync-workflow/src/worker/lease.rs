@@ -10,7 +10,10 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use super::node::Node;
-use crate::journal::{Error, Journal};
+use crate::{
+    journal::{Error, Journal},
+    telemetry::FencedWrite,
+};
 
 /// How many dead nodes are reaped at once.
 const REAP_LIMIT: u32 = 16;
@@ -117,7 +120,10 @@ async fn beat(node: Arc<Node>, enlisted: Instant, mut stopped: oneshot::Receiver
                 reap(&node, &**journal, &mut lease).await;
                 wait = next_beat(&node, &lease);
             }
-            Ok(Err(Error::Fenced)) => return node.fence(),
+            Ok(Err(Error::Fenced)) => {
+                node.metrics.fenced(FencedWrite::Lease);
+                return node.fence();
+            }
             Ok(Err(error)) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, node = %node.id, "heartbeat_failed");
                 separate = None;
@@ -161,6 +167,7 @@ async fn reap(node: &Node, journal: &dyn Journal, lease: &mut Lease) {
     match journal.reap(REAP_LIMIT).await {
         Ok(dead) if dead.is_empty() => {}
         Ok(dead) => {
+            node.metrics.reaped(dead.len());
             for dead in dead {
                 tracing::warn!(%dead, "node_reaped");
             }

@@ -11,6 +11,7 @@ use std::{
 
 use jiff::Timestamp;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tracing::Instrument as _;
 
 use super::{
     clock::DatabaseClock,
@@ -27,6 +28,7 @@ use crate::{
     journal::{
         Admission, Batch, ClaimedRun, Error, Hint, Journal, Managed, NewRun, Placement, WokenRun,
     },
+    telemetry::{Metrics, slice_span},
 };
 
 /// How many signals of workflows are delivered at once. Each takes a connection for a moment.
@@ -43,6 +45,7 @@ pub(crate) struct Node {
     pub(crate) activity_slots: Arc<Semaphore>,
     pub(crate) watchers: Arc<Watchers>,
     pub(crate) notifier: Notifier,
+    pub(crate) metrics: Metrics,
     /// Wakes the dispatcher: there may be runs to claim.
     pub(crate) dispatch: Notify,
     /// Told whenever a run leaves.
@@ -93,7 +96,15 @@ pub(crate) struct NodeParts {
 
 impl Node {
     pub(crate) fn new(parts: NodeParts) -> Arc<Self> {
+        let (registry, settings) = (&parts.registry, &parts.settings);
+        let metrics = Metrics::new(
+            registry.workflow_names(),
+            registry.activity_names(),
+            settings.max_resident_runs,
+            settings.activity_slots,
+        );
         Arc::new(Self {
+            metrics,
             activity_slots: Arc::new(Semaphore::new(parts.settings.activity_slots)),
             places: Arc::new(Semaphore::new(parts.settings.max_resident_runs)),
             sends: Semaphore::new(MAX_SENDS),
@@ -286,8 +297,10 @@ impl Node {
         } else if self.is_draining() {
             mailbox.send(Message::Drain);
         }
+        self.metrics.arrived();
+        let span = slice_span(&claimed, self.id);
         let driver = Driver::new(Arc::clone(self), claimed, mailbox, place);
-        tokio::spawn(driver.run(origin, messages));
+        tokio::spawn(driver.run(origin, messages).instrument(span));
     }
 
     /// A run has left memory.
@@ -442,6 +455,7 @@ impl Node {
     /// [`Error::Fenced`] when the node ends meanwhile.
     pub(crate) async fn pause(&self, pause: &mut Duration) -> Result<(), Error> {
         const LONGEST: Duration = Duration::from_secs(1);
+        self.metrics.retried();
         let jittered = pause.mul_f64(0.5 + fastrand::f64());
         *pause = (*pause * 2).min(LONGEST);
         tokio::select! {

@@ -69,6 +69,10 @@ impl Registry {
         self.activities.get(name)
     }
 
+    pub(crate) fn activity_names(&self) -> Vec<Arc<str>> {
+        self.activities.keys().cloned().collect()
+    }
+
     pub(crate) fn workflow_names(&self) -> Vec<Arc<str>> {
         let mut names: Vec<_> = self.workflows.keys().cloned().collect();
         names.sort_unstable();

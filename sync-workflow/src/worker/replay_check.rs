@@ -197,7 +197,7 @@ fn outcome(registry: &Registry, info: &RunInfo, records: Vec<Record>) -> Option<
         Ok(future) => future,
         Err(fault) => return Some(Outcome::Parked(fault)),
     };
-    let mut execution = Execution::new(machine, future, Waker::noop().clone());
+    let mut execution = Execution::new(machine, future, Waker::noop().clone()).after_wait(true);
     let turn = execution.start(info.created_at, &HashSet::new());
     if let Some(name) = unregistered_activity(registry, &turn) {
         let what = "activity";

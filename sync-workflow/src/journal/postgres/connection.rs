@@ -17,7 +17,10 @@ use super::{
     pooling::{self, Opening, Pooling, Watched},
     trust::Trust,
 };
-use crate::journal::{Error, Result};
+use crate::{
+    journal::{Error, Result},
+    telemetry::PoolMeter,
+};
 
 /// A connection that lay idle for longer is asked whether it lives before it is used.
 const TRUSTED_IDLE: Duration = Duration::from_secs(5);
@@ -85,8 +88,8 @@ impl Session {
         }
     }
 
-    /// A pool of such sessions that connects when it is used, of those connections that are trusted.
-    pub(super) fn pool(&self, max_connections: u32) -> Shared {
+    /// A pool of such sessions, by its name among the metrics, that connects when it is used, of those connections that are trusted.
+    pub(super) fn pool(&self, name: &'static str, max_connections: u32) -> Shared {
         let settings = self.opening.session();
         let trust = Trust::default();
         let (before, after) = (trust.clone(), trust.clone());
@@ -114,6 +117,7 @@ impl Session {
             deadline: self.deadline,
             opening: self.opening.clone(),
             trust: Some(trust),
+            meter: PoolMeter::new(name),
         }
     }
 
@@ -124,6 +128,7 @@ impl Session {
             deadline: self.deadline,
             opening: self.opening.clone(),
             trust: None,
+            meter: PoolMeter::new("steps"),
         }
     }
 }
@@ -145,6 +150,7 @@ pub(super) struct Shared {
     opening: Opening,
     /// Absent for the application's own pool, whose connections only the application replaces.
     trust: Option<Trust>,
+    meter: PoolMeter,
 }
 
 impl Shared {
@@ -160,6 +166,10 @@ impl Shared {
         &self.opening
     }
 
+    pub(super) const fn meter(&self) -> &PoolMeter {
+        &self.meter
+    }
+
     /// Replaces every connection that exists, because an answer did not come. `false` where the
     /// connections are not the engine's to replace.
     pub(super) fn withdraw_trust(&self) -> bool {
@@ -167,7 +177,8 @@ impl Shared {
     }
 
     pub(super) async fn acquire(&self) -> Result<PoolConnection<Postgres>> {
-        match timeout(self.deadline, self.pool.acquire()).await {
+        let acquire = timeout(self.deadline, self.pool.acquire());
+        match self.meter.measure(acquire).await {
             Ok(connection) => connection.map_err(failure::of_connect),
             Err(_) => Err(Error::Unavailable(NoAnswer(self.deadline).into())),
         }

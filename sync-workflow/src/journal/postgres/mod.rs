@@ -126,7 +126,10 @@ impl PostgresJournal {
         let options = PgConnectOptions::clone(&pool.connect_options());
         let session = Session::new(options, Builder::DEADLINE, Pooling::None);
         let connection = migrate::migrate(&session).await?;
-        let (shared, steps) = (session.pool(Builder::STATEMENTS), session.share(pool));
+        let (shared, steps) = (
+            session.pool("statements", Builder::STATEMENTS),
+            session.share(pool),
+        );
         let journal = Self::assemble(session, None, shared, steps);
         journal.commits.keep(connection);
         Ok(journal)
@@ -151,8 +154,8 @@ impl PostgresJournal {
         max_connections: u32,
     ) -> Result<Self> {
         let connection = migrate::migrate(&session).await?;
-        let shared = session.pool(Builder::STATEMENTS.min(max_connections));
-        let steps = session.pool(max_connections);
+        let shared = session.pool("statements", Builder::STATEMENTS.min(max_connections));
+        let steps = session.pool("steps", max_connections);
         let journal = Self::assemble(session, listen, shared, steps);
         journal.commits.keep(connection);
         Ok(journal)
@@ -191,7 +194,10 @@ impl fmt::Debug for PostgresJournal {
 #[async_trait]
 impl Journal for PostgresJournal {
     async fn separate(&self) -> Result<Option<Arc<dyn Journal>>> {
-        let (shared, steps) = (self.session.pool(1), self.session.pool(1));
+        let (shared, steps) = (
+            self.session.pool("statements", 1),
+            self.session.pool("steps", 1),
+        );
         let separate = Self::assemble(self.session.clone(), self.listen.clone(), shared, steps);
         separate.leases.warm().await?;
         Ok(Some(Arc::new(separate)))

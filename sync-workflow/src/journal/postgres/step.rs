@@ -50,7 +50,8 @@ pub(super) async fn begin(shared: &Shared) -> Result<Transaction<'static, Postgr
 }
 
 async fn begin_on(shared: Shared) -> sqlx::Result<Transaction<'static, Postgres>> {
-    shared.pool().begin_with(shared.opening().foreign()).await
+    let begin = shared.pool().begin_with(shared.opening().foreign());
+    shared.meter().measure(begin).await
 }
 
 pub(super) async fn commit(

@@ -199,6 +199,7 @@ impl Driver {
             run: self.claimed.run,
             workflow_id: self.claimed.workflow_id.clone(),
             trace: self.claimed.trace.clone(),
+            name: Arc::clone(&open.name),
             command,
             attempt: open.state.failed + 1,
             details: open.state.details.clone(),

@@ -6,6 +6,7 @@ use super::Driver;
 use crate::{
     journal::{IdReuse, NewRun, ParentCloses, ParentLink, Placement, Ticket},
     replay::{ChildStart, Continuation},
+    trace::TraceContext,
 };
 
 impl Driver {
@@ -31,7 +32,7 @@ impl Driver {
                 command: child.command,
                 on_close,
             }),
-            trace: self.claimed.trace.clone(),
+            trace: TraceContext::current().or_else(|| self.claimed.trace.clone()),
             placement: Placement::Anywhere,
             ticket: Ticket {
                 key: child.key,

@@ -6,6 +6,7 @@ use super::{Driver, Ending, Flow, Leaves, empty_commit, inbox};
 use crate::{
     journal::{Admission, Close, Closed, NewRun, Transition, WakeAt},
     status::RunStatus,
+    telemetry::SliceEnd,
     worker::mailbox::Message,
 };
 
@@ -129,6 +130,7 @@ impl Driver {
     pub(super) fn announce_end(&mut self) {
         match self.ending.take() {
             Some(Ending::Closed(closed)) => {
+                self.left = SliceEnd::closed(closed.status);
                 if self.claimed.ticket.admission == Admission::Admitted {
                     self.node.turn_is_free();
                 }
@@ -142,8 +144,12 @@ impl Driver {
                 }
                 self.node.watchers.closed(self.claimed.run, closed);
             }
-            Some(Ending::Parked) => self.node.watchers.changed(self.claimed.run),
-            Some(Ending::Released) | None => {}
+            Some(Ending::Parked) => {
+                self.left = SliceEnd::Parked;
+                self.node.watchers.changed(self.claimed.run);
+            }
+            Some(Ending::Released) => self.left = SliceEnd::Released,
+            None => {}
         }
     }
 

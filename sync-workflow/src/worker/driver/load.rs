@@ -9,6 +9,7 @@ use crate::{
     journal::Attempt,
     record::Record,
     replay::{Execution, Fault, Machine},
+    telemetry,
     worker::mailbox::Alarm,
 };
 
@@ -23,6 +24,7 @@ impl Driver {
             self.flush().await;
             return Flow::Continue;
         }
+        let has_waited = self.claimed.rested;
         let (records, attempts) = match origin {
             Origin::Born(run) => (vec![run.first_record()], Vec::new()),
             Origin::Claimed => match self.load().await {
@@ -34,7 +36,7 @@ impl Driver {
                 }
             },
         };
-        self.replay(records, attempts);
+        self.replay(records, attempts, has_waited);
         self.perform_ungated();
         // A run that continues another may have been sent signals while that one closed.
         let is_continuation = self.claimed.chain != self.claimed.run;
@@ -101,9 +103,16 @@ impl Driver {
         }
     }
 
-    /// Makes the execution from a journal and lets it catch up.
-    pub(super) fn replay(&mut self, records: Vec<Record>, attempts: Vec<Attempt>) {
-        self.durable = Position(u32::try_from(records.len()).unwrap_or(u32::MAX));
+    /// Makes the execution from a journal and lets it catch up. With `has_waited` the code is known to have come as
+    /// far as the journal goes before.
+    pub(super) fn replay(
+        &mut self,
+        records: Vec<Record>,
+        attempts: Vec<Attempt>,
+        has_waited: bool,
+    ) {
+        let length = u32::try_from(records.len()).unwrap_or(u32::MAX);
+        self.durable = Position(length);
         self.activities.remember(attempts);
         let input = records
             .first()
@@ -128,11 +137,18 @@ impl Driver {
             }
         };
         let alarm = Waker::from(Arc::new(Alarm(self.mailbox.clone())));
-        let mut execution = Execution::new(machine, future, alarm);
+        let mut execution = Execution::new(machine, future, alarm).after_wait(has_waited);
         // One whose end waits for a step's commit has not been interrupted.
         let mut running = self.activities.running();
         running.extend(self.steps.deferred_activities());
+        let began = self.node.clock.moment();
         let turn = execution.start(self.node.clock.now(), &running);
+        // What has its start alone catches up with nothing.
+        if length > 1 {
+            let took = self.node.clock.moment().saturating_duration_since(began);
+            self.node.metrics.replayed(&self.claimed, took);
+            telemetry::replayed(length);
+        }
         self.execution = Some(execution);
         self.take(turn);
     }

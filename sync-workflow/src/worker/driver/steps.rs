@@ -21,6 +21,7 @@ use crate::{
     journal::{self, Batch, Journal, MAX_PAYLOAD_BYTES, OpenTransaction, TransactionCommit},
     record::{Record, RecordKind},
     replay::{Action, Event, TransactionBody},
+    telemetry::FencedWrite,
     worker::{mailbox::Message, node::Node},
 };
 
@@ -213,7 +214,11 @@ impl Driver {
                 self.commit_next_step();
                 Flow::Continue
             }
-            Err(journal::Error::Fenced | journal::Error::RunLost { .. }) => Flow::Stop,
+            Err(journal::Error::Fenced) => {
+                self.node.metrics.fenced(FencedWrite::Step);
+                Flow::Stop
+            }
+            Err(journal::Error::RunLost { .. }) => Flow::Stop,
             // It did not happen.
             Err(journal::Error::Unknown(_)) => {
                 if record.kind == RecordKind::ActivityCompleted {
@@ -264,7 +269,8 @@ impl Driver {
         self.timers.retain(|(_, _, kind)| *kind == TimerKind::Retry);
         match self.load().await {
             Ok((records, attempts)) => {
-                self.replay(records, attempts);
+                // It stood where the step is.
+                self.replay(records, attempts, true);
                 let closed: Vec<_> = self.steps.deferred_activities().collect();
                 self.gated.retain(|(_, action)| match action {
                     Action::StartActivity { command, .. } => !closed.contains(command),

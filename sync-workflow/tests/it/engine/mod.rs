@@ -21,6 +21,12 @@ mod queues;
 mod remote;
 mod runs;
 mod structure;
+#[cfg(all(
+    feature = "metrics",
+    feature = "opentelemetry",
+    feature = "tracing-subscriber"
+))]
+mod telemetry;
 mod transactions;
 mod versions;
 mod waiting;
