@@ -268,6 +268,14 @@ impl Journal for FaultyJournal {
         self.link.world.journal.unpark(run).await
     }
 
+    async fn pause(&self, run: &RunSelector) -> Result<Option<WokenRun>> {
+        self.link.world.journal.pause(run).await
+    }
+
+    async fn resume(&self, run: &RunSelector) -> Result<Option<WokenRun>> {
+        self.link.world.journal.resume(run).await
+    }
+
     async fn outcome(&self, run: RunId) -> Result<Option<Closed>> {
         self.link.world.journal.outcome(run).await
     }

@@ -577,7 +577,7 @@ fn plan_faults(world: &World, rng: &mut Rng) {
 
 fn open_runs(world: &World) -> Vec<RunInfo> {
     let filter = RunFilter {
-        statuses: vec![RunStatus::Pending, RunStatus::Running, RunStatus::Parked],
+        statuses: RunStatus::OPEN.to_vec(),
         ..RunFilter::default()
     };
     at_once(world.journal.list(&filter)).map_or_else(|_| Vec::new(), |page| page.items)

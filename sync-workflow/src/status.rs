@@ -14,6 +14,8 @@ pub enum RunStatus {
     /// It stopped for a person: the code does not match the journal, the input cannot be decoded,
     /// or it brought its workers down. Nothing is lost; it continues when it is unparked.
     Parked = 2,
+    /// An operator holds it back. What arrives is kept; it goes on when it is resumed.
+    Paused = 3,
     /// It returned a value.
     Completed = 10,
     /// It returned an error.
@@ -28,16 +30,20 @@ pub enum RunStatus {
 
 impl RunStatus {
     /// Every status, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Pending,
         Self::Running,
         Self::Parked,
+        Self::Paused,
         Self::Completed,
         Self::Failed,
         Self::Cancelled,
         Self::Terminated,
         Self::ContinuedAsNew,
     ];
+
+    /// The statuses of a run that has not ended.
+    pub const OPEN: [Self; 4] = [Self::Pending, Self::Running, Self::Parked, Self::Paused];
 
     /// The stored number.
     #[must_use]
@@ -64,6 +70,7 @@ impl std::fmt::Display for RunStatus {
             Self::Pending => "pending",
             Self::Running => "running",
             Self::Parked => "parked",
+            Self::Paused => "paused",
             Self::Completed => "completed",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",

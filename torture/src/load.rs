@@ -43,8 +43,7 @@ pub(crate) enum Plan {
 }
 
 /// The statuses of runs that have not ended.
-pub(crate) const OPEN_STATUSES: [RunStatus; 3] =
-    [RunStatus::Pending, RunStatus::Running, RunStatus::Parked];
+pub(crate) const OPEN_STATUSES: [RunStatus; 4] = RunStatus::OPEN;
 
 /// Keeps runs open until told to stop, and returns those that it started once all their signals are
 /// sent.

@@ -268,6 +268,16 @@ impl Journal for Tapped {
             .await
     }
 
+    async fn pause(&self, run: &RunSelector) -> Result<Option<WokenRun>> {
+        self.perhaps("pause", unknown, self.journal.pause(run))
+            .await
+    }
+
+    async fn resume(&self, run: &RunSelector) -> Result<Option<WokenRun>> {
+        self.perhaps("resume", unknown, self.journal.resume(run))
+            .await
+    }
+
     async fn outcome(&self, run: RunId) -> Result<Option<Closed>> {
         self.perhaps("outcome", none, self.journal.outcome(run))
             .await

@@ -19,6 +19,10 @@ pub enum BulkAction {
     },
     /// Let it go on, if it is parked.
     Unpark,
+    /// Hold it back.
+    Pause,
+    /// Let it go on, if it is paused or about to be.
+    Resume,
 }
 
 /// What came of an action on many runs.
@@ -112,6 +116,8 @@ impl Client {
             BulkAction::Cancel => self.cancel_run(&run).await,
             BulkAction::Terminate { reason } => self.terminate_run(&run, reason).await,
             BulkAction::Unpark => self.unpark_run(&run).await,
+            BulkAction::Pause => self.pause_run(&run).await,
+            BulkAction::Resume => self.resume_run(&run).await,
         };
         match done {
             Ok(()) => Ok(true),
@@ -125,9 +131,7 @@ impl BulkAction {
     /// The filter, for those statuses only that the action is for.
     fn narrowed(&self, filter: &RunFilter) -> RunFilter {
         let fitting: &[RunStatus] = match self {
-            Self::Cancel | Self::Terminate { .. } => {
-                &[RunStatus::Pending, RunStatus::Running, RunStatus::Parked]
-            }
+            Self::Cancel | Self::Terminate { .. } | Self::Pause | Self::Resume => &RunStatus::OPEN,
             Self::Unpark => &[RunStatus::Parked],
         };
         let is_asked_for =

@@ -155,6 +155,24 @@ where
             .await
     }
 
+    /// Holds the run back, as [`Client::pause`]. Idempotent.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotOpen`] when it has ended.
+    pub async fn pause(&self) -> Result<(), Error> {
+        self.client.pause_run(&RunSelector::Run(self.run)).await
+    }
+
+    /// Lets the run go on, as [`Client::resume`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotOpen`] when it was not asked to pause, or has ended.
+    pub async fn resume(&self) -> Result<(), Error> {
+        self.client.resume_run(&RunSelector::Run(self.run)).await
+    }
+
     /// Sends a signal to the workflow id's open run.
     ///
     /// # Errors

@@ -262,6 +262,40 @@ impl Client {
             .await
     }
 
+    /// Holds the open run of a workflow id back: it takes no step until it is resumed. Idempotent.
+    ///
+    /// What is under way ends and is recorded: attempts of activities, transactional steps. A long activity learns nothing
+    /// of the pause, and the run shows as running, with [`RunInfo::pause_requested`], until it has ended. Timers that come due,
+    /// signals and the ends of children wait and nothing of them is lost. A parked run that is unparked stays paused.
+    /// A request of [`Self::cancel`] resumes the run, for its code to clean up; [`Self::terminate`] ends it as it
+    /// is. Children go on.
+    ///
+    /// ```no_run
+    /// # async fn example(client: sync_workflow::Client) -> Result<(), sync_workflow::client::Error> {
+    /// client.pause("order-7").await?;
+    /// // … the payment provider is back …
+    /// client.resume("order-7").await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotOpen`] when no run of it is open.
+    pub async fn pause(&self, workflow_id: &str) -> Result<(), Error> {
+        self.pause_run(&RunSelector::Latest(WorkflowId::new(workflow_id)?))
+            .await
+    }
+
+    /// Lets a run go on that was asked to pause.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotOpen`] when the latest run of the workflow id was not asked to pause, or has ended.
+    pub async fn resume(&self, workflow_id: &str) -> Result<(), Error> {
+        self.resume_run(&RunSelector::Latest(WorkflowId::new(workflow_id)?))
+            .await
+    }
+
     /// Describes the latest run of a workflow id.
     ///
     /// # Errors
@@ -322,6 +356,21 @@ impl Client {
             .request_cancel(selector)
             .await?
             .ok_or(Error::NotOpen)?;
+        self.announce(woken).await;
+        Ok(())
+    }
+
+    pub(crate) async fn pause_run(&self, selector: &RunSelector) -> Result<(), Error> {
+        let woken = self.journal.pause(selector).await?.ok_or(Error::NotOpen)?;
+        // Nobody has anything to do for a run that is not held.
+        if woken.node.is_some() {
+            self.announce(woken).await;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn resume_run(&self, selector: &RunSelector) -> Result<(), Error> {
+        let woken = self.journal.resume(selector).await?.ok_or(Error::NotOpen)?;
         self.announce(woken).await;
         Ok(())
     }

@@ -224,7 +224,7 @@ pub trait Journal: Send + Sync + 'static {
         signal: &NewSignal,
     ) -> Result<SignalOutcome>;
 
-    /// Asks a run to cancel. Returns the run that was asked, if it was open. Idempotent.
+    /// Asks a run to cancel, and to pause no longer. Returns the run that was asked, if it was open. Idempotent.
     async fn request_cancel(&self, run: &RunSelector) -> Result<Option<WokenRun>>;
 
     /// Ends an open run at once: appends a final record at the next position, which fences off
@@ -233,6 +233,16 @@ pub trait Journal: Send + Sync + 'static {
 
     /// Makes a parked run claimable again, with its attempts forgotten.
     async fn unpark(&self, run: &RunSelector) -> Result<Option<WokenRun>>;
+
+    /// Asks an open run to pause. A run that nobody holds is paused at once; one that is held is asked through
+    /// its inbox, and paused when its node gives it up, in whichever way; a parked one is paused when it is unparked.
+    /// While it is paused nobody claims it and what arrives is kept. Returns the run that was asked, if it was open.
+    /// Idempotent.
+    async fn pause(&self, run: &RunSelector) -> Result<Option<WokenRun>>;
+
+    /// Takes a request to pause back: a paused run is claimable again, with its attempts forgotten. Returns the run if
+    /// it was asked to pause.
+    async fn resume(&self, run: &RunSelector) -> Result<Option<WokenRun>>;
 
     /// The end of a run, if it has ended. While it is open, the run is marked as awaited, so that
     /// the node that closes it tells the other processes.

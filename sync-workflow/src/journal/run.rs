@@ -97,6 +97,8 @@ pub struct Inbox {
     pub count: i64,
     /// Whether somebody asked the run to cancel.
     pub cancel_requested: bool,
+    /// Whether an operator wants the run to pause.
+    pub pause_requested: bool,
     /// Unconsumed signals, in the order of their arrival.
     pub signals: Vec<SignalMessage>,
     /// The children that have an outcome.
@@ -210,6 +212,8 @@ pub struct RunInfo {
     pub attempts: u32,
     /// Whether somebody asked it to cancel.
     pub cancel_requested: bool,
+    /// Whether somebody asked it to pause: it is paused, or will be once what is under way has ended.
+    pub pause_requested: bool,
     /// Why it is parked.
     pub parked_reason: Option<String>,
     /// The trace that it belongs to.

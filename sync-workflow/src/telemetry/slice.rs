@@ -44,7 +44,8 @@ impl SliceEnd {
             | RunStatus::Terminated
             | RunStatus::Pending
             | RunStatus::Running
-            | RunStatus::Parked => Self::Failed,
+            | RunStatus::Parked
+            | RunStatus::Paused => Self::Failed,
         }
     }
 

@@ -10,6 +10,7 @@ pub(super) mod history;
 mod inbox;
 mod leaving;
 mod load;
+mod pausing;
 mod sends;
 mod steps;
 
@@ -73,6 +74,8 @@ pub(super) struct Driver {
     /// The end of the run, once the code has reached it.
     ending: Option<Ending>,
     is_draining: bool,
+    /// Nothing begins any more; the run is given back once what is under way has ended.
+    is_pausing: bool,
     warned_of_length: bool,
     /// How it leaves memory.
     left: SliceEnd,
@@ -150,6 +153,7 @@ impl Driver {
             inbox,
             ending: None,
             is_draining: false,
+            is_pausing: false,
             warned_of_length: false,
             left: SliceEnd::Fenced,
             _place: place,
@@ -250,7 +254,8 @@ impl Driver {
             }
             Message::CancelSent { child } => self.sends.ended(Sent::Cancel(child)),
             Message::ChildClosed { child, result } => {
-                if self.forget_child(child) {
+                // While the run pauses, the child's end waits in the journal.
+                if !self.is_pausing && self.forget_child(child) {
                     self.happened(Event::ChildClosed { child, result });
                 }
             }
@@ -345,6 +350,10 @@ impl Driver {
 
     /// Performs the actions whose barrier is durable.
     fn perform_ungated(&mut self) {
+        if self.is_pausing {
+            self.perform_what_cannot_wait();
+            return;
+        }
         while self
             .gated
             .front()
@@ -391,7 +400,7 @@ impl Driver {
     }
 
     fn fire_timers(&mut self) {
-        if self.is_leaving() {
+        if self.is_leaving() || self.is_pausing {
             return;
         }
         let now = self.node.clock.now();
@@ -418,6 +427,9 @@ impl Driver {
     fn wait_time(&self) -> Option<Duration> {
         if self.is_leaving() {
             return None;
+        }
+        if self.is_pausing {
+            return self.is_idle().then_some(Duration::ZERO);
         }
         let timer = self
             .timers

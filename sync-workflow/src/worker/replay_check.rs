@@ -105,7 +105,7 @@ impl WorkerBuilder {
     pub async fn replay_check(&self, journal: &dyn Journal) -> journal::Result<ReplayReport> {
         let mut report = ReplayReport::default();
         let mut filter = RunFilter {
-            statuses: vec![RunStatus::Pending, RunStatus::Running, RunStatus::Parked],
+            statuses: RunStatus::OPEN.to_vec(),
             queue: Some(Arc::clone(&self.settings.queue)),
             limit: RunFilter::MAX_LIMIT,
             ..RunFilter::default()

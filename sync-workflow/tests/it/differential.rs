@@ -5,7 +5,7 @@ use sync_workflow::journal::{conformance::differential::compare, memory::MemoryJ
 use crate::sqlite::Scratch;
 
 /// What must have happened somewhere in a series, or the series has shown nothing.
-const MILESTONES: [&str; 14] = [
+const MILESTONES: [&str; 16] = [
     "Committed",
     "StillAwake",
     "Lost",
@@ -20,6 +20,8 @@ const MILESTONES: [&str; 14] = [
     "woken: [WokenRun",
     "awaited: [RunId",
     "Some(Closed",
+    "admission: Admitted",
+    "Some(Managed",
 ];
 
 #[tokio::test]
@@ -28,7 +30,7 @@ async fn sqlite_answers_as_memory_does() -> anyhow::Result<()> {
     for seed in 0..16 {
         let scratch = Scratch::new()?;
         let sqlite = scratch.open().await?;
-        answers.extend(compare(seed, 160, &MemoryJournal::new(), &sqlite).await?);
+        answers.extend(compare(seed, 240, &MemoryJournal::new(), &sqlite).await?);
     }
     for milestone in MILESTONES {
         assert!(

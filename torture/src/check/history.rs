@@ -189,6 +189,7 @@ pub(super) mod tests {
             attempts: 0,
             cancel_requested: false,
             ticket: Ticket::default(),
+            pause_requested: false,
             parked_reason: None,
             trace: None,
         };

@@ -20,8 +20,8 @@ macro_rules! cases {
 }
 
 cases!(
-    children, claims, closing, commits, nodes, operators, publishing, queues, reading, signals,
-    starts, steps, suspension
+    children, claims, closing, commits, nodes, operators, pausing, publishing, queues, reading,
+    signals, starts, steps, suspension
 );
 
 /// Makes a test of every case of the conformance suite, each named as the case.
@@ -102,6 +102,18 @@ macro_rules! journal_conformance {
                 a_sleeping_run_can_be_terminated
                 only_an_open_run_can_be_terminated
                 a_parked_run_waits_for_a_person
+            }
+            pausing {
+                a_paused_run_is_not_claimed_and_keeps_what_arrives
+                a_paused_run_whose_time_has_come_is_not_claimed
+                a_run_that_is_held_pauses_when_its_node_gives_it_up
+                a_run_that_is_asked_to_pause_hears_of_it
+                a_run_pauses_when_its_node_is_gone
+                a_parked_run_that_is_unparked_stays_paused
+                a_request_to_cancel_resumes_a_paused_run
+                a_paused_run_can_be_terminated
+                only_an_open_run_pauses_and_only_a_paused_one_resumes
+                a_run_that_continues_as_new_stays_paused
             }
             publishing {
                 what_a_run_publishes_is_shown_until_it_publishes_again

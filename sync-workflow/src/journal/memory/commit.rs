@@ -8,8 +8,8 @@ use super::state::{Run, Stand, State, whole_micros};
 use crate::{
     id::{NodeId, RunId},
     journal::{
-        Attempt, Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Close, Error, ParentCloses,
-        Publication, Published, Renewal, Result, RunCommit, RunOutcome, StartOutcome,
+        Attempt, Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Close, Error, NewRun,
+        ParentCloses, Publication, Published, Renewal, Result, RunCommit, RunOutcome, StartOutcome,
         TransactionCommit, Transition, WakeAt,
     },
     record::Record,
@@ -158,16 +158,7 @@ impl State {
                     &mut outcome.awaited,
                 );
                 if let Some(next) = &close.next {
-                    self.insert(next, Some(node), now);
-                    let mut is_cancelled = false;
-                    if let Some(run) = self.runs.get_mut(&commit.run) {
-                        run.next = Some(next.run);
-                        is_cancelled = run.cancel_requested;
-                    }
-                    if let Some(run) = self.runs.get_mut(&next.run).filter(|_| is_cancelled) {
-                        run.cancel_requested = true;
-                        run.inbox = 1;
-                    }
+                    self.continue_in(commit.run, next, node, now);
                 }
             }
         }
@@ -209,6 +200,24 @@ impl State {
             woken.node = self.runs.get(&woken.run).and_then(Run::node);
         }
         Ok(outcome)
+    }
+
+    /// Starts the run in which one that has closed goes on. What was asked of that one is asked of this one.
+    fn continue_in(&mut self, id: RunId, new: &NewRun, node: NodeId, now: Timestamp) {
+        self.insert(new, Some(node), now);
+        let Some(run) = self.runs.get_mut(&id) else {
+            return;
+        };
+        run.next = Some(new.run);
+        let (cancels, pauses) = (run.cancel_requested, run.pause_requested);
+        let Some(next) = self.runs.get_mut(&new.run).filter(|_| cancels || pauses) else {
+            return;
+        };
+        next.cancel_requested = cancels;
+        next.pause_requested = pauses;
+        next.inbox = 1;
+        let stand = next.stand().clone();
+        self.move_to(new.run, stand);
     }
 
     /// Whether the node holds the run and the records continue its journal.

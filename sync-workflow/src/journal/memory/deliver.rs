@@ -79,14 +79,52 @@ impl State {
     ) -> Option<WokenRun> {
         let id = self.select_open(selector)?;
         let run = self.runs.get_mut(&id)?;
-        if run.cancel_requested {
+        if run.cancel_requested && !run.pause_requested {
             return Some(WokenRun {
                 run: id,
                 node: run.node(),
             });
         }
         run.cancel_requested = true;
+        self.end_pause(id, now);
         self.arrive(id, 1, now)
+    }
+
+    pub(super) fn pause(&mut self, selector: &RunSelector) -> Option<WokenRun> {
+        let id = self.select_open(selector)?;
+        let run = self.runs.get_mut(&id)?;
+        if !run.pause_requested {
+            run.pause_requested = true;
+            run.inbox += 1;
+        }
+        let woken = WokenRun {
+            run: id,
+            node: run.node(),
+        };
+        // Pending becomes paused.
+        let stand = run.stand().clone();
+        self.move_to(id, stand);
+        Some(woken)
+    }
+
+    pub(super) fn resume(&mut self, selector: &RunSelector, now: Timestamp) -> Option<WokenRun> {
+        let id = self.select_open(selector)?;
+        if !self.runs.get(&id)?.pause_requested {
+            return None;
+        }
+        self.end_pause(id, now);
+        self.arrive(id, 1, now)
+    }
+
+    fn end_pause(&mut self, id: RunId, now: Timestamp) {
+        let Some(run) = self.runs.get_mut(&id) else {
+            return;
+        };
+        run.pause_requested = false;
+        if run.status() == RunStatus::Paused {
+            run.claims = 0;
+            self.move_to(id, Stand::Pending(Some(now)));
+        }
     }
 
     pub(super) fn unpark(&mut self, selector: &RunSelector, now: Timestamp) -> Option<WokenRun> {

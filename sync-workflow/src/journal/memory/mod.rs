@@ -275,6 +275,14 @@ impl Journal for MemoryJournal {
         Ok(self.lock().unpark(run, self.now()))
     }
 
+    async fn pause(&self, run: &RunSelector) -> Result<Option<WokenRun>> {
+        Ok(self.lock().pause(run))
+    }
+
+    async fn resume(&self, run: &RunSelector) -> Result<Option<WokenRun>> {
+        Ok(self.lock().resume(run, self.now()))
+    }
+
     async fn outcome(&self, run: RunId) -> Result<Option<Closed>> {
         Ok(self.lock().outcome(run))
     }

@@ -304,11 +304,19 @@ impl State {
             Admission::Admitted => Release::Admitted,
             Admission::Waiting => Release::Waiting,
         };
-        if release == Release::Waiting
+        queue.releases.push((Arc::clone(&ticket.key), release));
+    }
+
+    /// A run that waited is paused, or has ended.
+    pub(super) fn stop_waiting(&mut self, id: RunId) {
+        let Some(run) = self.runs.get(&id) else {
+            return;
+        };
+        let ticket = &run.ticket;
+        if let Some(queue) = self.queues.get_mut(&run.queue)
             && let Some(key) = queue.keys.get_mut(&ticket.key)
         {
             key.waiting.remove(&(Reverse(ticket.priority), id));
         }
-        queue.releases.push((Arc::clone(&ticket.key), release));
     }
 }

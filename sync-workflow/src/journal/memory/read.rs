@@ -54,6 +54,7 @@ impl State {
         Inbox {
             count: run.inbox,
             cancel_requested: run.cancel_requested,
+            pause_requested: run.pause_requested,
             signals,
             children,
         }
@@ -167,7 +168,7 @@ fn accepts(filter: &RunFilter, run: &Run) -> bool {
 fn info(id: RunId, run: &Run) -> RunInfo {
     let (closed_at, wake_at, parked_reason) = match run.stand() {
         Stand::Pending(wake_at) => (None, *wake_at, None),
-        Stand::Running(_) => (None, None, None),
+        Stand::Running(_) | Stand::Paused => (None, None, None),
         Stand::Parked(reason) => (None, None, Some(reason.clone())),
         Stand::Closed(_, closed_at) => (Some(*closed_at), None, None),
     };
@@ -185,6 +186,7 @@ fn info(id: RunId, run: &Run) -> RunInfo {
         ticket: run.ticket.clone(),
         attempts: run.claims,
         cancel_requested: run.cancel_requested,
+        pause_requested: run.pause_requested,
         parked_reason,
         trace: run.trace.clone(),
     }

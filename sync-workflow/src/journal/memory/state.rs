@@ -11,8 +11,8 @@ use super::queues::Queue;
 use crate::{
     id::{CommandId, NodeId, Position, RunId, WorkflowId},
     journal::{
-        Attempt, ClaimedRun, Error, IdReuse, NewRun, ParentLink, Placement, Published, Result,
-        SignalMessage, StartOutcome, Ticket, WokenRun,
+        Admission, Attempt, ClaimedRun, Error, IdReuse, NewRun, ParentLink, Placement, Published,
+        Result, SignalMessage, StartOutcome, Ticket, WokenRun,
     },
     record::Record,
     status::RunStatus,
@@ -63,6 +63,7 @@ pub(super) struct Run {
     pub(super) progress: usize,
     pub(super) cancel_requested: bool,
     pub(super) ticket: Ticket,
+    pub(super) pause_requested: bool,
     pub(super) awaited: bool,
     /// The run in which it goes on, once it has continued as new.
     pub(super) next: Option<RunId>,
@@ -78,6 +79,7 @@ pub(super) enum Stand {
     Pending(Option<Timestamp>),
     Running(NodeId),
     Parked(String),
+    Paused,
     Closed(RunStatus, Timestamp),
 }
 
@@ -91,6 +93,7 @@ impl Run {
             Stand::Pending(_) => RunStatus::Pending,
             Stand::Running(_) => RunStatus::Running,
             Stand::Parked(_) => RunStatus::Parked,
+            Stand::Paused => RunStatus::Paused,
             Stand::Closed(status, _) => *status,
         }
     }
@@ -98,7 +101,7 @@ impl Run {
     pub(super) const fn node(&self) -> Option<NodeId> {
         match &self.stand {
             Stand::Running(node) => Some(*node),
-            Stand::Pending(_) | Stand::Parked(_) | Stand::Closed(..) => None,
+            Stand::Pending(_) | Stand::Parked(_) | Stand::Paused | Stand::Closed(..) => None,
         }
     }
 
@@ -166,13 +169,21 @@ impl State {
         self.sleepers.get(queue).into_iter().flatten().copied()
     }
 
-    /// Moves a run to another state and keeps the indexes true.
+    /// Moves a run to another state and keeps the indexes true. One that is asked to pause is paused in place of
+    /// being pending.
     pub(super) fn move_to(&mut self, id: RunId, stand: Stand) {
         let Some(run) = self.runs.get_mut(&id) else {
             return;
         };
+        let stand = match stand {
+            Stand::Pending(_) if run.pause_requested => Stand::Paused,
+            other => other,
+        };
         let left = std::mem::replace(&mut run.stand, stand.clone());
         let queue = Arc::clone(&run.queue);
+        if run.ticket.admission == Admission::Waiting && !matches!(stand, Stand::Pending(_)) {
+            self.stop_waiting(id);
+        }
         match left {
             Stand::Pending(Some(at)) => {
                 if let Some(sleepers) = self.sleepers.get_mut(&queue) {
@@ -184,7 +195,7 @@ impl State {
                     held.remove(&id);
                 }
             }
-            Stand::Pending(None) | Stand::Parked(_) | Stand::Closed(..) => {}
+            Stand::Pending(None) | Stand::Parked(_) | Stand::Paused | Stand::Closed(..) => {}
         }
         match stand {
             Stand::Pending(Some(at)) => {
@@ -193,7 +204,7 @@ impl State {
             Stand::Running(node) => {
                 self.held.entry(node).or_default().insert(id);
             }
-            Stand::Pending(None) | Stand::Parked(_) | Stand::Closed(..) => {}
+            Stand::Pending(None) | Stand::Parked(_) | Stand::Paused | Stand::Closed(..) => {}
         }
     }
 
@@ -267,6 +278,7 @@ impl State {
             progress: usize::from(born_here.is_some()),
             cancel_requested: false,
             ticket: new.ticket.clone(),
+            pause_requested: false,
             awaited: false,
             next: None,
             records: vec![(new.first_record(), now)],

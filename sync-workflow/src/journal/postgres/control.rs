@@ -1,4 +1,4 @@
-//! An operator's hand: cancel, terminate, unpark.
+//! An operator's hand: cancel, terminate, unpark, pause, resume.
 
 use std::sync::Arc;
 
@@ -21,9 +21,13 @@ use crate::{
 
 const REQUEST_CANCEL: &str = "
 UPDATE sync_workflow.runs
-SET inbox = inbox + (NOT cancel_requested)::integer,
+SET inbox = inbox + (NOT cancel_requested OR pause_requested)::integer,
     cancel_requested = true,
-    wake_at = CASE WHEN status = 0 AND NOT cancel_requested THEN least(wake_at, now())
+    pause_requested = false,
+    status = CASE WHEN status = 3 THEN 0 ELSE status END,
+    attempts = CASE WHEN status = 3 THEN 0 ELSE attempts END,
+    wake_at = CASE WHEN status = 3 THEN now()
+                   WHEN status = 0 AND NOT cancel_requested THEN least(wake_at, now())
                    ELSE wake_at END
 WHERE run_id = coalesce($1, (
         SELECT run_id FROM sync_workflow.runs
@@ -34,7 +38,7 @@ RETURNING run_id, node_id";
 const UNPARK: &str = "
 WITH ready AS (
     UPDATE sync_workflow.runs
-    SET status = 0, attempts = 0, wake_at = now()
+    SET status = CASE WHEN pause_requested THEN 3 ELSE 0 END, attempts = 0, wake_at = now()
     WHERE run_id = coalesce($1, (
             SELECT run_id FROM sync_workflow.runs
             WHERE workflow_id = $2 ORDER BY sequence DESC LIMIT 1))
@@ -44,6 +48,30 @@ WITH ready AS (
     DELETE FROM sync_workflow.parked WHERE run_id = ANY (ARRAY(SELECT run_id FROM ready))
 )
 SELECT run_id, node_id FROM ready";
+
+const PAUSE: &str = "
+UPDATE sync_workflow.runs
+SET inbox = inbox + (NOT pause_requested)::integer,
+    pause_requested = true,
+    status = CASE WHEN status = 0 THEN 3 ELSE status END
+WHERE run_id = coalesce($1, (
+        SELECT run_id FROM sync_workflow.runs
+        WHERE workflow_id = $2 ORDER BY sequence DESC LIMIT 1))
+  AND status < 10
+RETURNING run_id, node_id";
+
+const RESUME: &str = "
+UPDATE sync_workflow.runs
+SET inbox = inbox + 1,
+    pause_requested = false,
+    status = CASE WHEN status = 3 THEN 0 ELSE status END,
+    attempts = CASE WHEN status = 3 THEN 0 ELSE attempts END,
+    wake_at = CASE WHEN status = 3 THEN now() ELSE wake_at END
+WHERE run_id = coalesce($1, (
+        SELECT run_id FROM sync_workflow.runs
+        WHERE workflow_id = $2 ORDER BY sequence DESC LIMIT 1))
+  AND status < 10 AND pause_requested
+RETURNING run_id, node_id";
 
 const OPEN_RUN: &str = "
 SELECT run_id FROM sync_workflow.runs
@@ -104,11 +132,30 @@ pub(super) async fn request_cancel(
     shared: &Shared,
     selector: &RunSelector,
 ) -> Result<Option<WokenRun>> {
+    ask(shared, REQUEST_CANCEL, selector).await
+}
+
+pub(super) async fn pause(shared: &Shared, selector: &RunSelector) -> Result<Option<WokenRun>> {
+    ask(shared, PAUSE, selector).await
+}
+
+pub(super) async fn resume(shared: &Shared, selector: &RunSelector) -> Result<Option<WokenRun>> {
+    let (run, workflow_id) = columns(selector);
+    let query = query_as::<_, WokenRow>(RESUME).bind(run).bind(workflow_id);
+    Ok(shared.row(Effect::Commit, query).await?.map(woken))
+}
+
+/// Asks an open run for something.
+async fn ask(
+    shared: &Shared,
+    statement: &'static str,
+    selector: &RunSelector,
+) -> Result<Option<WokenRun>> {
     // A run that steps aside for the next one of its chain is followed there.
     let mut seen = None;
     loop {
         let (run, workflow_id) = columns(selector);
-        let query = query_as::<_, WokenRow>(REQUEST_CANCEL)
+        let query = query_as::<_, WokenRow>(statement)
             .bind(run)
             .bind(workflow_id);
         if let Some(row) = shared.row(Effect::Commit, query).await? {

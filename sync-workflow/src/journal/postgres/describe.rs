@@ -20,7 +20,7 @@ macro_rules! described {
     () => {
         "
 SELECT r.run_id, r.workflow_id, r.workflow, r.queue, r.status, r.node_id, r.parent_run,
-       r.created_at, r.closed_at, r.wake_at, r.attempts, r.cancel_requested,
+       r.created_at, r.closed_at, r.wake_at, r.attempts, r.cancel_requested, r.pause_requested,
        r.queue_key, r.priority, r.admission, r.trace,
        (SELECT p.reason FROM sync_workflow.parked p WHERE p.run_id = r.run_id) AS reason
 FROM sync_workflow.runs r"
@@ -62,6 +62,7 @@ pub(super) struct InfoRow {
     queue_key: String,
     priority: i16,
     admission: i16,
+    pause_requested: bool,
     reason: Option<String>,
     trace: Option<String>,
 }
@@ -84,6 +85,7 @@ impl sqlx::FromRow<'_, PgRow> for InfoRow {
             queue_key: row.try_get("queue_key")?,
             priority: row.try_get("priority")?,
             admission: row.try_get("admission")?,
+            pause_requested: row.try_get("pause_requested")?,
             reason: row.try_get("reason")?,
             trace: row.try_get("trace")?,
         })
@@ -118,6 +120,7 @@ impl InfoRow {
             },
             attempts: self.attempts.max(0).cast_unsigned(),
             cancel_requested: self.cancel_requested,
+            pause_requested: self.pause_requested,
             parked_reason: self.reason.filter(|_| status == RunStatus::Parked),
             trace: self.trace.as_deref().and_then(TraceContext::from_stored),
         })

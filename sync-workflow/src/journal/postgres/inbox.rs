@@ -15,7 +15,7 @@ use crate::{
 
 // One snapshot for the count and the signals.
 const ARRIVED: &str = "
-SELECT r.inbox, r.cancel_requested, s.sequence, s.name, s.payload
+SELECT r.inbox, r.cancel_requested, r.pause_requested, s.sequence, s.name, s.payload
 FROM sync_workflow.runs r
 LEFT JOIN LATERAL (
     SELECT s.sequence, s.name, s.payload FROM sync_workflow.signals s
@@ -65,7 +65,14 @@ UPDATE sync_workflow.runs SET awaited = true
 WHERE run_id = $1 AND status < 10
 RETURNING run_id";
 
-type ArrivedRow = (i64, bool, Option<i64>, Option<String>, Option<Vec<u8>>);
+type ArrivedRow = (
+    i64,
+    bool,
+    bool,
+    Option<i64>,
+    Option<String>,
+    Option<Vec<u8>>,
+);
 
 /// A child, and its end. A child that was never started has none.
 struct ChildRow(RunId, Option<ClosedRow>);
@@ -104,9 +111,10 @@ pub(super) async fn inbox(
         // There is no such run.
         return Ok(inbox);
     }
-    for (count, cancel_requested, sequence, name, payload) in arrived {
+    for (count, cancel_requested, pause_requested, sequence, name, payload) in arrived {
         inbox.count = count;
         inbox.cancel_requested = cancel_requested;
+        inbox.pause_requested = pause_requested;
         if let (Some(sequence), Some(name), Some(payload)) = (sequence, name, payload) {
             inbox.signals.push(SignalMessage {
                 sequence,

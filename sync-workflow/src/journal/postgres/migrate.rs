@@ -61,6 +61,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "trace_context",
         sql: include_str!("../../../../migrations/postgres/0008_trace_context.sql"),
     },
+    Migration {
+        version: 9,
+        name: "operating",
+        sql: include_str!("../../../../migrations/postgres/0009_operating.sql"),
+    },
 ];
 
 const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version;

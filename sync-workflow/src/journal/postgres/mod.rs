@@ -333,6 +333,14 @@ impl Journal for PostgresJournal {
         control::unpark(&self.shared, run).await
     }
 
+    async fn pause(&self, run: &RunSelector) -> Result<Option<WokenRun>> {
+        control::pause(&self.shared, run).await
+    }
+
+    async fn resume(&self, run: &RunSelector) -> Result<Option<WokenRun>> {
+        control::resume(&self.shared, run).await
+    }
+
     async fn outcome(&self, run: RunId) -> Result<Option<Closed>> {
         inbox::outcome(&self.shared, run).await
     }

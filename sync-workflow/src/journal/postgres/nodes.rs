@@ -56,7 +56,8 @@ DELETE FROM sync_workflow.nodes WHERE node_id = $1 RETURNING node_id";
 // started while the delete waited for it.
 const FREE_RUNS: &str = "
 UPDATE sync_workflow.runs
-SET status = 0, node_id = NULL, wake_at = now(), attempts = greatest(attempts - $2, 0)
+SET status = CASE WHEN pause_requested THEN 3 ELSE 0 END, node_id = NULL, wake_at = now(),
+    attempts = greatest(attempts - $2, 0)
 WHERE node_id = ANY($1) AND status = 1";
 
 pub(super) async fn enlist(lane: &Lane, node: NodeId, lease: Duration) -> Result<Timestamp> {

@@ -11,10 +11,12 @@ use super::{
 use crate::{
     id::{Position, RunId},
     journal::{ChildOutcome, Closed, Page, Result, RunFilter, RunInfo},
+    status::RunStatus,
 };
 
 const INFO: &str = "SELECT run, workflow_id, workflow, queue, status, node, parent_run, created_at, closed_at, wake_at,
-    claims, cancel_requested, parked_reason, queue_key, priority, admission, trace FROM sync_workflow_runs WHERE true";
+    claims, cancel_requested, pause_requested, parked_reason, queue_key, priority, admission, trace
+    FROM sync_workflow_runs WHERE true";
 
 /// The end of a run, if it has ended.
 pub(super) async fn end(connection: &mut SqliteConnection, run: RunId) -> Result<Option<Closed>> {
@@ -90,20 +92,23 @@ fn list_query(filter: &RunFilter, limit: u32) -> QueryBuilder<Sqlite> {
 }
 
 fn decode(row: &SqliteRow) -> Result<RunInfo> {
+    let status = run::status(row)?;
+    let wake_at = column::<Option<i64>>(row, "wake_at")?.filter(|_| status == RunStatus::Pending);
     Ok(RunInfo {
         run: run_id(row, "run")?,
         workflow_id: run::workflow_id(row)?,
         workflow: column::<&str>(row, "workflow")?.into(),
         queue: column::<&str>(row, "queue")?.into(),
-        status: run::status(row)?,
+        status,
         node: node_id(row, "node")?,
         parent: optional_run_id(row, "parent_run")?,
         created_at: timestamp(column(row, "created_at")?),
         closed_at: column::<Option<i64>>(row, "closed_at")?.map(timestamp),
-        wake_at: column::<Option<i64>>(row, "wake_at")?.map(timestamp),
+        wake_at: wake_at.map(timestamp),
         ticket: run::ticket(row)?,
         attempts: number(row, "claims")?,
         cancel_requested: column(row, "cancel_requested")?,
+        pause_requested: column(row, "pause_requested")?,
         parked_reason: column(row, "parked_reason")?,
         trace: run::trace(row)?,
     })

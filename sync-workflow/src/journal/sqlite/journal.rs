@@ -242,6 +242,7 @@ impl Journal for SqliteJournal {
         Ok(Inbox {
             count: found.inbox,
             cancel_requested: found.cancel_requested,
+            pause_requested: found.pause_requested,
             signals: signal::waiting(&mut reader, found.chain, limit).await?,
             children: describe::outcomes(&mut reader, children).await?,
         })
@@ -345,6 +346,22 @@ impl Journal for SqliteJournal {
         let selector = run.clone();
         self.write(move |connection, now| {
             Box::pin(async move { operator::unpark(connection, &selector, now).await })
+        })
+        .await
+    }
+
+    async fn pause(&self, run: &RunSelector) -> Result<Option<WokenRun>> {
+        let selector = run.clone();
+        self.write(move |connection, _| {
+            Box::pin(async move { operator::pause(connection, &selector).await })
+        })
+        .await
+    }
+
+    async fn resume(&self, run: &RunSelector) -> Result<Option<WokenRun>> {
+        let selector = run.clone();
+        self.write(move |connection, now| {
+            Box::pin(async move { operator::resume(connection, &selector, now).await })
         })
         .await
     }

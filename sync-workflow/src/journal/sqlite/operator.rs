@@ -1,4 +1,4 @@
-//! An operator's hand: cancel, terminate, unpark.
+//! An operator's hand: cancel, terminate, unpark, pause, resume.
 
 use sqlx::SqliteConnection;
 
@@ -18,8 +18,9 @@ pub(super) async fn request_cancel(
     let Some(found) = open(connection, selector).await? else {
         return Ok(None);
     };
-    if !found.cancel_requested {
+    if !found.cancel_requested || found.pause_requested {
         run::request_cancel(connection, &[found.run]).await?;
+        run::end_pause(connection, found.run, now).await?;
         run::arrive(connection, &[(found.run, 1)], now).await?;
     }
     Ok(Some(WokenRun {
@@ -60,6 +61,41 @@ pub(super) async fn unpark(
     Ok(Some(WokenRun {
         run: found.run,
         node: None,
+    }))
+}
+
+/// Asks an open run to pause, once.
+pub(super) async fn pause(
+    connection: &mut SqliteConnection,
+    selector: &RunSelector,
+) -> Result<Option<WokenRun>> {
+    let Some(found) = open(connection, selector).await? else {
+        return Ok(None);
+    };
+    if !found.pause_requested {
+        run::request_pause(connection, found.run).await?;
+    }
+    Ok(Some(WokenRun {
+        run: found.run,
+        node: found.node,
+    }))
+}
+
+/// Takes a request to pause back.
+pub(super) async fn resume(
+    connection: &mut SqliteConnection,
+    selector: &RunSelector,
+    now: Micros,
+) -> Result<Option<WokenRun>> {
+    let found = open(connection, selector).await?;
+    let Some(found) = found.filter(|found| found.pause_requested) else {
+        return Ok(None);
+    };
+    run::end_pause(connection, found.run, now).await?;
+    run::arrive(connection, &[(found.run, 1)], now).await?;
+    Ok(Some(WokenRun {
+        run: found.run,
+        node: found.node,
     }))
 }
 

@@ -23,6 +23,7 @@ pub(super) struct Found {
     pub(super) node: Option<NodeId>,
     pub(super) inbox: i64,
     pub(super) cancel_requested: bool,
+    pub(super) pause_requested: bool,
     pub(super) awaited: bool,
 }
 
@@ -32,12 +33,12 @@ pub(super) async fn select(
 ) -> Result<Option<Found>> {
     let query = match selector {
         RunSelector::Run(run) => sqlx::query(
-            "SELECT run, chain, status, node, inbox, cancel_requested, awaited
+            "SELECT run, chain, status, node, inbox, cancel_requested, pause_requested, awaited
              FROM sync_workflow_runs WHERE run = ?",
         )
         .bind(run.as_uuid()),
         RunSelector::Latest(workflow_id) => sqlx::query(
-            "SELECT run, chain, status, node, inbox, cancel_requested, awaited
+            "SELECT run, chain, status, node, inbox, cancel_requested, pause_requested, awaited
              FROM sync_workflow_runs WHERE workflow_id = ? ORDER BY sequence DESC LIMIT 1",
         )
         .bind(workflow_id.as_str()),
@@ -51,6 +52,7 @@ pub(super) async fn select(
             node: node_id(&row, "node")?,
             inbox: column(&row, "inbox")?,
             cancel_requested: column(&row, "cancel_requested")?,
+            pause_requested: column(&row, "pause_requested")?,
             awaited: column(&row, "awaited")?,
         })
     })
@@ -108,6 +110,42 @@ pub(super) async fn request_cancel(
         .await
 }
 
+/// Asks an open run to pause: one that is pending is paused.
+pub(super) async fn request_pause(connection: &mut SqliteConnection, run: RunId) -> Result<()> {
+    sqlx::query(
+        "UPDATE sync_workflow_runs
+         SET pause_requested = 1, inbox = inbox + 1, status = CASE status WHEN 0 THEN 3 ELSE status END
+         WHERE run = ?",
+    )
+    .bind(run.as_uuid())
+    .execute(connection)
+    .await
+    .map_err(failed)?;
+    Ok(())
+}
+
+/// Takes the request to pause back: a paused run is ready. What arrives with it is counted by [`arrive`].
+pub(super) async fn end_pause(
+    connection: &mut SqliteConnection,
+    run: RunId,
+    now: Micros,
+) -> Result<()> {
+    sqlx::query(
+        "UPDATE sync_workflow_runs
+         SET pause_requested = 0,
+             status = CASE status WHEN 3 THEN 0 ELSE status END,
+             claims = CASE status WHEN 3 THEN 0 ELSE claims END,
+             wake_at = CASE status WHEN 3 THEN ? ELSE wake_at END
+         WHERE run = ?",
+    )
+    .bind(now)
+    .bind(run.as_uuid())
+    .execute(connection)
+    .await
+    .map_err(failed)?;
+    Ok(())
+}
+
 /// Notes that a client awaits the end of a run that is open.
 pub(super) async fn mark_awaited(connection: &mut SqliteConnection, run: RunId) -> Result<()> {
     sqlx::query("UPDATE sync_workflow_runs SET awaited = 1 WHERE run = ? AND status < 10")
@@ -137,7 +175,8 @@ pub(super) async fn free(
         Claims::TakeBack => 1,
     };
     sqlx::query(
-        "UPDATE sync_workflow_runs SET status = 0, node = NULL, wake_at = ?, claims = max(claims - ?, 0)
+        "UPDATE sync_workflow_runs
+         SET status = CASE WHEN pause_requested THEN 3 ELSE 0 END, node = NULL, wake_at = ?, claims = max(claims - ?, 0)
          WHERE node = ?",
     )
     .bind(now)

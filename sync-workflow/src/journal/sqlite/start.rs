@@ -113,13 +113,17 @@ pub(super) async fn continue_as_new(
             .get(&new.workflow_id)
             .map_or(0, |occupant| occupant.sequence + 1)
     };
-    // The request to cancel goes along.
+    // The requests to cancel and to pause go along.
     static CARRY_OVER: Bulk = Bulk::new(
-        "UPDATE sync_workflow_runs SET cancel_requested = 1, inbox = 1
-         WHERE (SELECT before.cancel_requested FROM sync_workflow_runs AS before
-                WHERE before.workflow_id = sync_workflow_runs.workflow_id
-                  AND before.sequence = sync_workflow_runs.sequence - 1) = 1
-           AND run IN (",
+        "UPDATE sync_workflow_runs
+         SET cancel_requested = before.cancel_requested, pause_requested = before.pause_requested, inbox = 1,
+             status = CASE WHEN before.pause_requested AND sync_workflow_runs.status = 0 THEN 3
+                           ELSE sync_workflow_runs.status END
+         FROM sync_workflow_runs AS before
+         WHERE before.workflow_id = sync_workflow_runs.workflow_id
+           AND before.sequence = sync_workflow_runs.sequence - 1
+           AND (before.cancel_requested OR before.pause_requested)
+           AND sync_workflow_runs.run IN (",
         "?",
         ")",
     );

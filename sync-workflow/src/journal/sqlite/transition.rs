@@ -42,7 +42,9 @@ pub(super) async fn suspend(
     static SUSPEND: Bulk = Bulk::new(
         "WITH suspension (run, seen, wake_at) AS (VALUES ",
         "(?,?,?)",
-        ") UPDATE sync_workflow_runs AS held SET status = 0, node = NULL, wake_at = suspension.wake_at, claims = 0
+        ") UPDATE sync_workflow_runs AS held 
+           SET status = CASE WHEN pause_requested THEN 3 ELSE 0 END, node = NULL, wake_at = suspension.wake_at,
+               claims = 0
            FROM suspension WHERE held.run = suspension.run AND held.inbox = suspension.seen",
     );
     let rows = AWAKE
@@ -77,7 +79,8 @@ pub(super) async fn release(
         "WITH released (run, now) AS (VALUES ",
         "(?,?)",
         ") UPDATE sync_workflow_runs AS held
-           SET status = 0, node = NULL, wake_at = released.now, claims = max(claims - 1, 0)
+           SET status = CASE WHEN pause_requested THEN 3 ELSE 0 END, node = NULL, wake_at = released.now,
+               claims = max(claims - 1, 0)
            FROM released WHERE held.run = released.run",
     );
     RELEASE
@@ -106,7 +109,8 @@ pub(super) async fn unpark(
     now: Micros,
 ) -> Result<()> {
     sqlx::query(
-        "UPDATE sync_workflow_runs SET status = 0, wake_at = ?, claims = 0, parked_reason = NULL
+        "UPDATE sync_workflow_runs
+         SET status = CASE WHEN pause_requested THEN 3 ELSE 0 END, wake_at = ?, claims = 0, parked_reason = NULL
          WHERE run = ? AND status = 2",
     )
     .bind(now)

@@ -159,6 +159,9 @@ impl Driver {
 
     /// Starts the attempts that were due before their last failure was durable.
     pub(super) fn retry_after_commit(&mut self) {
+        if self.is_pausing {
+            return;
+        }
         for command in std::mem::take(&mut self.activities.due) {
             if self.is_failure_durable(command) {
                 self.retry_activity(command);

@@ -59,7 +59,7 @@ impl Driver {
             // It hands its turn on.
             ticket: self.claimed.ticket.clone(),
         };
-        if !self.is_draining {
+        if !self.is_draining && !self.is_pausing {
             self.node.place(&mut next);
         }
         next

@@ -60,6 +60,11 @@ impl Seen {
         self.is_overlooked
     }
 
+    /// What is there is read when the run is resumed.
+    pub(super) const fn defer(&mut self) {
+        self.has_more = false;
+    }
+
     /// What was read is gone with the code that was to receive it.
     pub(super) const fn overlook(&mut self) {
         self.is_overlooked = true;
@@ -151,6 +156,11 @@ impl Driver {
     /// `true` when a child has gone on in another run, which must be asked for in its turn.
     fn take_inbox(&mut self, inbox: Inbox) -> bool {
         self.inbox.count = inbox.count;
+        if inbox.pause_requested {
+            self.pause();
+            return false;
+        }
+        self.resume();
         self.inbox.has_more = inbox.signals.len() >= self.inbox.depth as usize;
         self.inbox.touch(self.node.clock.moment());
         if inbox.cancel_requested {
@@ -206,6 +216,7 @@ pub(super) fn child_result(closed: &Closed) -> Result<bytes::Bytes, Failure> {
         | RunStatus::ContinuedAsNew
         | RunStatus::Pending
         | RunStatus::Running
-        | RunStatus::Parked => Err(Failure::decode(&closed.payload)),
+        | RunStatus::Parked
+        | RunStatus::Paused => Err(Failure::decode(&closed.payload)),
     }
 }

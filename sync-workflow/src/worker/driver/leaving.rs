@@ -72,7 +72,8 @@ impl Driver {
         self.ending.is_none()
             && self.in_flight.is_none()
             && self.outbox.is_empty()
-            && self.gated.is_empty()
+            // What is held back while the run pauses begins when it is resumed.
+            && (self.gated.is_empty() || self.is_pausing)
             && !self.activities.any_running()
             && self.steps.is_idle()
             && self.sends.is_idle()
@@ -84,7 +85,7 @@ impl Driver {
             self.inbox.touch(self.node.clock.moment());
             return;
         }
-        if self.is_draining {
+        if self.is_draining || self.is_pausing {
             self.ending = Some(Ending::Released);
             self.leave(Transition::Release);
             return;
@@ -148,7 +149,13 @@ impl Driver {
                 self.left = SliceEnd::Parked;
                 self.node.watchers.changed(self.claimed.run);
             }
-            Some(Ending::Released) => self.left = SliceEnd::Released,
+            Some(Ending::Released) => {
+                self.left = SliceEnd::Released;
+                // It may have been resumed meanwhile.
+                if self.is_pausing {
+                    self.node.dispatch.notify_one();
+                }
+            }
             None => {}
         }
     }

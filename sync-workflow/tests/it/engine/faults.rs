@@ -265,6 +265,14 @@ impl Journal for Faulty {
         self.inner.unpark(run).await
     }
 
+    async fn pause(&self, run: &RunSelector) -> Result<Option<WokenRun>> {
+        self.inner.pause(run).await
+    }
+
+    async fn resume(&self, run: &RunSelector) -> Result<Option<WokenRun>> {
+        self.inner.resume(run).await
+    }
+
     async fn outcome(&self, run: RunId) -> Result<Option<Closed>> {
         self.inner.outcome(run).await
     }

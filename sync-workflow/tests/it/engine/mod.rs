@@ -17,6 +17,7 @@ mod messages;
 mod operating;
 mod own_transactions;
 mod parking;
+mod pausing;
 mod queues;
 mod remote;
 mod runs;

@@ -125,6 +125,8 @@ async fn answer(journal: &dyn Journal, operation: &Operation) -> Result<String> 
                     .await?
             )
         }
+        Operation::Pause(run) => format!("{:?}", journal.pause(run).await?),
+        Operation::Resume(run) => format!("{:?}", journal.resume(run).await?),
         Operation::Unpark(run) => format!("{:?}", journal.unpark(run).await?),
         Operation::Outcome(run) => tell_closed(journal.outcome(*run).await?),
         Operation::Limit(max_running, max_running_per_key) => {
@@ -135,7 +137,7 @@ async fn answer(journal: &dyn Journal, operation: &Operation) -> Result<String> 
             };
             format!("{:?}", journal.limit_queue(QUEUE, &limits).await?)
         }
-        Operation::Pause(is_paused) => {
+        Operation::PauseQueue(is_paused) => {
             format!("{:?}", journal.pause_queue(QUEUE, *is_paused).await?)
         }
         Operation::Queues => format!("{:?}", journal.queues().await?),

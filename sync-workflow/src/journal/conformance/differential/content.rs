@@ -33,8 +33,8 @@ pub(super) async fn dump(journal: &dyn Journal, runs: &[RunId]) -> Result<String
             .collect();
         writeln!(
             text,
-            "{run} {} {} {records:?} {signals:?}",
-            inbox.count, inbox.cancel_requested
+            "{run} {} {} {} {records:?} {signals:?}",
+            inbox.count, inbox.cancel_requested, inbox.pause_requested
         )
         .expect("text grows");
         for name in [name_of(0), name_of(1)] {
@@ -65,7 +65,7 @@ pub(super) async fn dump(journal: &dyn Journal, runs: &[RunId]) -> Result<String
 fn tell_info(info: &RunInfo) -> String {
     assert_eq!((&*info.workflow, &*info.queue), (WORKFLOW, QUEUE));
     format!(
-        "{} {} {} {:?} parent {:?} closed {} wakes {} attempts {} cancel {} parked {:?}",
+        "{} {} {} {:?} parent {:?} closed {} wakes {} attempts {} cancel {} pause {} parked {:?}",
         info.run,
         info.workflow_id,
         info.status,
@@ -75,6 +75,7 @@ fn tell_info(info: &RunInfo) -> String {
         info.wake_at.is_some(),
         info.attempts,
         info.cancel_requested,
+        info.pause_requested,
         info.parked_reason
     )
 }

@@ -70,7 +70,7 @@ pub async fn compare(
 }
 
 async fn open(journal: &dyn Journal) -> Result<Vec<(RunId, Option<NodeId>)>> {
-    let statuses = vec![RunStatus::Pending, RunStatus::Running, RunStatus::Parked];
+    let statuses = RunStatus::OPEN.to_vec();
     let runs = journal
         .list(&RunFilter {
             statuses,

@@ -27,10 +27,12 @@ pub(super) enum Operation {
     Cancel(RunSelector),
     Terminate(RunSelector),
     Unpark(RunSelector),
+    Pause(RunSelector),
+    Resume(RunSelector),
     Outcome(RunId),
     /// The limits of the queue, for all and for each key.
     Limit(Option<u32>, Option<u32>),
-    Pause(bool),
+    PauseQueue(bool),
     Queues,
 }
 

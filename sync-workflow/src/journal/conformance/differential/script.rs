@@ -91,6 +91,8 @@ impl Script {
             86..89 => Operation::Cancel(self.selector()),
             89..90 => Operation::Terminate(self.selector()),
             90..92 => Operation::Unpark(self.selector()),
+            92..94 => Operation::Pause(self.selector()),
+            94..96 => Operation::Resume(self.selector()),
             _ => Operation::Outcome(self.run()),
         }
     }
@@ -99,7 +101,7 @@ impl Script {
         let limit = |random: &mut Rng, most| (random.u8(0..4) > 0).then(|| random.u32(1..=most));
         match self.random.u8(0..8) {
             0..3 => Operation::Limit(limit(&mut self.random, 8), limit(&mut self.random, 3)),
-            3 => Operation::Pause(self.random.bool()),
+            3 => Operation::PauseQueue(self.random.bool()),
             _ => Operation::Queues,
         }
     }

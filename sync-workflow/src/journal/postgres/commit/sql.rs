@@ -86,8 +86,8 @@ macro_rules! transitions {
             WHEN r.node_id IS DISTINCT FROM $1 THEN r.status
             -- Only if nothing arrived that the run has not seen. The row is locked now, so whatever
             -- arrives later finds it asleep.
-            WHEN c.code = 1 AND r.inbox = c.seen AND c.arrived = 0 THEN 0
-            WHEN c.code = 2 THEN 0
+            WHEN c.code = 1 AND r.inbox = c.seen AND c.arrived = 0 OR c.code = 2
+                THEN CASE WHEN r.pause_requested THEN 3 ELSE 0 END
             WHEN c.code = 3 THEN 2
             WHEN c.code = 4 THEN c.status
             ELSE r.status
@@ -116,7 +116,8 @@ macro_rules! transitions {
     FROM change c
     WHERE r.run_id = ANY (ARRAY[c.run_id])
       AND (c.code > 0 AND r.node_id = $1 OR c.arrived > 0 AND r.status < 10)
-    RETURNING r.run_id, r.node_id, r.status, r.awaited, r.cancel_requested, c.code, c.arrived
+    RETURNING r.run_id, r.node_id, r.status, r.awaited, r.cancel_requested, r.pause_requested, c.code,
+              c.arrived
 ), parked AS (
     INSERT INTO sync_workflow.parked (run_id, reason)
     SELECT p.run_id, p.reason
@@ -153,7 +154,10 @@ macro_rules! everything_else {
     SELECT n.*, coalesce(latest.sequence + 1, 0) AS sequence,
            -- A continuation is asked to cancel if the run that it continues was.
            n.cancelled OR coalesce((SELECT u.cancel_requested FROM updated u
-                                    WHERE n.origin = 2 AND u.run_id = n.from_run), false) AS cancel
+                                    WHERE n.origin = 2 AND u.run_id = n.from_run), false) AS cancel,
+           -- And to pause.
+           coalesce((SELECT u.pause_requested FROM updated u
+                     WHERE n.origin = 2 AND u.run_id = n.from_run), false) AS pause
     FROM fence
     CROSS JOIN unnest($18::smallint[], $19::uuid[], $20::uuid[], $21::text[], $22::text[],
                       $23::text[], $24::bytea[], $25::smallint[], $26::uuid[], $27::integer[],
@@ -186,13 +190,15 @@ macro_rules! everything_else {
 ), born AS (
     INSERT INTO sync_workflow.runs
         (run_id, chain_id, node_id, parent_run, wake_at, inbox, sequence, attempts, progress,
-         parent_command, parent_close, status, cancel_requested, workflow_id, workflow, queue,
-         queue_key, priority, admission, trace)
+         parent_command, parent_close, status, cancel_requested, pause_requested, workflow_id,
+         workflow, queue, queue_key, priority, admission, trace)
     SELECT f.run_id, f.chain_id, CASE WHEN f.here THEN $1 END, f.parent_run,
            -- What arrives at birth wakes it.
-           coalesce(CASE WHEN NOT f.cancelled THEN f.wake_at END, now()), f.cancel::integer, f.sequence, f.here::integer,
-           f.here::integer, f.parent_command, f.parent_close, f.here::integer, f.cancel,
-           f.workflow_id, f.workflow, f.queue, f.queue_key, f.priority, f.admission, f.trace
+           coalesce(CASE WHEN NOT f.cancelled THEN f.wake_at END, now()), (f.cancel OR f.pause)::integer, f.sequence,
+           f.here::integer,
+           f.here::integer, f.parent_command, f.parent_close,
+           CASE WHEN f.here THEN 1 WHEN f.pause THEN 3 ELSE 0 END, f.cancel, f.pause, f.workflow_id, f.workflow, f.queue,
+           f.queue_key, f.priority, f.admission, f.trace
     FROM fresh f
     -- Another start took the place, or this very run exists.
     ON CONFLICT DO NOTHING
