@@ -3,3 +3,13 @@ ALTER TABLE sync_workflow.runs ADD COLUMN pause_requested boolean NOT NULL DEFAU
 
 -- What is held back, for the list of it.
 CREATE INDEX runs_paused ON sync_workflow.runs (run_id) WHERE status = 3;
+
+-- Texts by which runs are found. Rows are few: most runs have none.
+CREATE TABLE sync_workflow.tags (
+    run_id uuid NOT NULL,
+    name   text COLLATE "C" NOT NULL,
+    value  text COLLATE "C" NOT NULL,
+    CONSTRAINT tags_pkey PRIMARY KEY (run_id, name)
+);
+-- The runs that have a tag, in the order of their ids, which is that of their starts.
+CREATE INDEX tags_found ON sync_workflow.tags (name, value, run_id);

@@ -9,6 +9,7 @@ use sync_workflow::{
         StartOutcome, Ticket, WokenRun,
     },
     record::{Record, RecordKind},
+    tag::Tags,
 };
 use uuid::Uuid;
 
@@ -112,6 +113,7 @@ fn new_run(id: &str, number: u128, program: usize) -> NewRun {
         trace: None,
         placement: Placement::Anywhere,
         ticket: Ticket::default(),
+        tags: Tags::new(),
     }
 }
 

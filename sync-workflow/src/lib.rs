@@ -72,6 +72,7 @@ mod payload;
 pub mod record;
 pub mod replay;
 pub mod status;
+pub mod tag;
 mod trace;
 mod update;
 

@@ -6,6 +6,7 @@ use crate::{
     failure::{ErrorValue, Failure},
     id::InvalidWorkflowId,
     journal,
+    tag::InvalidTag,
 };
 
 /// The error of a client's call.
@@ -15,6 +16,9 @@ pub enum Error {
     /// The text is no workflow id.
     #[error("invalid workflow id")]
     InvalidWorkflowId(#[from] InvalidWorkflowId),
+    /// The text is no tag.
+    #[error("invalid tag")]
+    InvalidTag(#[from] InvalidTag),
     /// There is no such run.
     #[error("no run found")]
     NotFound,

@@ -20,6 +20,7 @@ use crate::{
         self, Hint, IdReuse, MAX_PAYLOAD_BYTES, NewRun, Placement, StartOutcome, StepTransaction,
         Ticket,
     },
+    tag::{InvalidTag, Tags},
     trace::TraceContext,
     worker::Work,
 };
@@ -36,6 +37,7 @@ pub struct Start<'a, T, E> {
     at: Option<Timestamp>,
     ticket: Ticket,
     trace: Option<TraceContext>,
+    tags: Result<Tags, InvalidTag>,
     types: PhantomData<fn() -> (T, E)>,
 }
 
@@ -60,6 +62,7 @@ where
             at: None,
             ticket: Ticket::default(),
             trace: None,
+            tags: Ok(Tags::new()),
             types: PhantomData,
         }
     }
@@ -113,6 +116,24 @@ where
         self
     }
 
+    /// Starts the run with a tag, by which [`RunFilter::tags`](crate::journal::RunFilter::tags) finds it. Runs that
+    /// continue it as new have the tag too. Where a run of the workflow id exists, that one's tags stay as they are.
+    ///
+    /// ```no_run
+    /// use sync_workflow::{journal::RunFilter, tag::Tags};
+    /// # use sync_workflow::{Client, Context, Failure};
+    /// # async fn order(ctx: Context, cents: u64) -> Result<(), Failure> { Ok(()) }
+    /// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// client.start(order, "order-7", 100).tag("tenant", "42").await?;
+    /// let tags = Tags::new().with("tenant", "42")?;
+    /// let found = client.list(&RunFilter { tags, ..RunFilter::default() }).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn tag(mut self, name: &str, value: &str) -> Self {
+        self.tags = self.tags.and_then(|tags| tags.with(name, value));
+        self
+    }
+
     /// Starts the run inside the caller's own transaction on the journal's database: it exists if
     /// and only if the transaction commits. Workers find it by their poll, or sooner with
     /// [`Client::wake_up`] after the commit.
@@ -152,6 +173,7 @@ where
             trace: self.trace.or_else(TraceContext::current),
             placement: self.at.map_or(Placement::Anywhere, Placement::NotBefore),
             ticket: self.ticket,
+            tags: self.tags?,
         })
     }
 

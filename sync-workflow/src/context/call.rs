@@ -21,6 +21,7 @@ use crate::{
         ActivityOptions, ChildRequest, Command, Request, Resolution, RetryPolicy, SharedMachine,
         TimerDue, lock, timer_fingerprint,
     },
+    tag::Tags,
 };
 
 /// The part that all durable calls share: a numbered command of the machine.
@@ -329,6 +330,7 @@ impl<T: DeserializeOwned, E: ErrorValue> ChildCall<T, E> {
                     abandon_on_close: false,
                     key: Arc::default(),
                     priority: 0,
+                    tags: Tags::new(),
                     run: None,
                 })
             },
@@ -361,6 +363,11 @@ impl<T: DeserializeOwned, E: ErrorValue> ChildCall<T, E> {
     /// [`Start::priority`](crate::client::Start::priority).
     pub fn priority(self, priority: i16) -> Self {
         self.with(|child| child.priority = priority)
+    }
+
+    /// Starts the child with these tags. It has none of its parent's by itself.
+    pub fn tags(self, tags: Tags) -> Self {
+        self.with(|child| child.tags = tags)
     }
 
     /// Lets the child go on when this run closes; otherwise it is asked to cancel.

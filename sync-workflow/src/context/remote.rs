@@ -11,6 +11,7 @@ use crate::{
     failure::Failure,
     payload,
     replay::{ActivityOptions, ChildRequest, Command, Request},
+    tag::Tags,
 };
 
 /// The input of the child.
@@ -53,6 +54,7 @@ pub(super) fn send_to_queue(command: &mut Command) {
         abandon_on_close: false,
         key: Arc::default(),
         priority: 0,
+        tags: Tags::new(),
         run: None,
     });
 }

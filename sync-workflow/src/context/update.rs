@@ -14,6 +14,7 @@ use crate::{
     failure::{CallError, Failure},
     payload,
     replay::{Request, lock},
+    tag::InvalidTag,
     update::{self, Answer},
 };
 
@@ -43,6 +44,38 @@ impl Context {
         let payload = payload::encode(value)?;
         lock(&self.machine).publish(name, payload);
         Ok(())
+    }
+
+    /// Sets a tag of the run: [`RunFilter::tags`](crate::journal::RunFilter::tags) finds the run by it from the commit of the
+    /// run's next records on. Runs that continue this one as new keep it; children do not get it.
+    ///
+    /// It costs no round trip of its own, and no record: a replay sets nothing again.
+    ///
+    /// ```
+    /// # use sync_workflow::{Context, Failure};
+    /// # async fn charge(cents: u64) -> Result<(), Failure> { Ok(()) }
+    /// async fn order(ctx: Context, cents: u64) -> Result<(), Failure> {
+    ///     ctx.set_tag("stage", "charging")?;
+    ///     ctx.activity(charge, cents).await?;
+    ///     ctx.set_tag("stage", "paid")?;
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidTag`] when name or value is out of bounds, or the code has set [`Tags::MAX`](crate::tag::Tags::MAX) other names.
+    pub fn set_tag(&self, name: &str, value: &str) -> Result<(), InvalidTag> {
+        lock(&self.machine).tag(name, Some(value))
+    }
+
+    /// Takes a tag away, whoever set it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::set_tag`].
+    pub fn remove_tag(&self, name: &str) -> Result<(), InvalidTag> {
+        lock(&self.machine).tag(name, None)
     }
 
     /// Waits for the next update of this name: a request that some client waits to be answered.

@@ -10,6 +10,7 @@ use crate::{
     id::{CommandId, NodeId, Position, RunId, WorkflowId},
     record::{Record, RecordKind},
     status::RunStatus,
+    tag::{TagChange, Tags},
     trace::TraceContext,
 };
 
@@ -39,6 +40,8 @@ pub struct RunCommit {
     pub settled_attempts: Vec<CommandId>,
     /// What it shows to whoever asks, each name at most once.
     pub published: Vec<Publication>,
+    /// Tags that it sets or takes away, each name at most once.
+    pub tags: Vec<TagChange>,
     /// What becomes of the run.
     pub transition: Transition,
 }
@@ -52,6 +55,7 @@ impl RunCommit {
             && self.attempts.is_empty()
             && self.settled_attempts.is_empty()
             && self.published.is_empty()
+            && self.tags.is_empty()
             && matches!(self.transition, Transition::Continue)
     }
 
@@ -160,6 +164,9 @@ pub struct NewRun {
     pub placement: Placement,
     /// Its place in its queue.
     pub ticket: Ticket,
+    /// By which it is found. One that continues another as new has the tags of that one instead, but for those that
+    /// the same commit changes: the first [`Tags::MAX`], by their names.
+    pub tags: Tags,
 }
 
 impl NewRun {

@@ -44,9 +44,13 @@ pub mod memory;
 pub mod postgres;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod tags;
 mod transaction;
 mod url;
 
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+use tags::stored_tags;
 pub use transaction::{OpenTransaction, StepTransaction};
 pub use url::connect;
 

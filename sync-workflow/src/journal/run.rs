@@ -13,6 +13,7 @@ use crate::{
     id::{CommandId, NodeId, Position, RunId, WorkflowId},
     record::{Record, RecordKind},
     status::RunStatus,
+    tag::Tags,
     trace::TraceContext,
 };
 
@@ -218,6 +219,8 @@ pub struct RunInfo {
     pub parked_reason: Option<String>,
     /// The trace that it belongs to.
     pub trace: Option<TraceContext>,
+    /// By which it is found.
+    pub tags: Tags,
 }
 
 impl RunInfo {
@@ -241,6 +244,8 @@ pub struct RunFilter {
     pub queue: Option<Arc<str>>,
     /// Only children of this run.
     pub parent: Option<RunId>,
+    /// Only runs that have all of these tags.
+    pub tags: Tags,
     /// Only runs older than this one: the last run of the previous page.
     pub before: Option<RunId>,
     /// At most this many; zero means [`RunFilter::DEFAULT_LIMIT`].

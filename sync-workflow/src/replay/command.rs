@@ -11,6 +11,7 @@ use crate::{
     failure::Failure,
     id::{RunId, WorkflowId},
     record::RecordKind,
+    tag::Tags,
 };
 
 /// How an activity is tried.
@@ -155,6 +156,7 @@ pub(crate) struct ChildRequest {
     /// Its key and its priority in its queue.
     pub(crate) key: Arc<str>,
     pub(crate) priority: i16,
+    pub(crate) tags: Tags,
     /// Assigned when the start is recorded.
     pub(crate) run: Option<RunId>,
 }

@@ -228,6 +228,7 @@ impl Execution {
             children: output.children,
             consumed_signals: output.consumed_signals,
             published: output.published,
+            tags: output.tags,
             actions,
             barrier: machine.next_position(),
             has_open_children: machine.has_open_children(),

@@ -24,6 +24,7 @@ use super::{
 use crate::{
     id::{CommandId, Position, RunId, WorkflowId},
     record::{self, Record, RecordKind},
+    tag::TagChange,
 };
 
 /// The state of one run: its journal so far, and the durable calls that are open.
@@ -62,6 +63,8 @@ pub(crate) struct Machine {
     returned: VecDeque<(Arc<str>, Bytes)>,
     scopes: Scopes,
     continuation: Option<(Arc<str>, Bytes)>,
+    /// The names of the tags that the code has set or taken away.
+    tagged: BTreeSet<Arc<str>>,
     /// Children that were started and have not closed, as far as the run was told.
     open_children: usize,
     fault: Option<Fault>,
@@ -75,6 +78,7 @@ pub(super) struct Output {
     pub(super) children: Vec<ChildStart>,
     pub(super) consumed_signals: Vec<i64>,
     pub(super) published: Vec<(Arc<str>, Bytes)>,
+    pub(super) tags: Vec<TagChange>,
     pub(super) abandoned: Vec<CommandId>,
     /// Children whose scope was cancelled.
     pub(super) cancelled_children: Vec<RunId>,
@@ -123,6 +127,7 @@ impl Machine {
             returned: VecDeque::new(),
             scopes: Scopes::default(),
             continuation: None,
+            tagged: BTreeSet::new(),
             open_children: 0,
             fault: None,
             out: Output::default(),

@@ -14,6 +14,7 @@ use crate::{
     id::{CommandId, Position, RunId, WorkflowId},
     record::Record,
     status::RunStatus,
+    tag::{TagChange, Tags},
 };
 
 /// Something that happened outside, for a run.
@@ -81,6 +82,8 @@ pub struct Turn {
     pub consumed_signals: Vec<i64>,
     /// What the run shows to whoever asks, to be committed with the records; the last of a name counts.
     pub published: Vec<(Arc<str>, Bytes)>,
+    /// Tags that it sets or takes away, to be committed with the records; the last of a name counts.
+    pub tags: Vec<TagChange>,
     /// What to do outside once every record up to `barrier` is durable.
     pub actions: Vec<Action>,
     /// The number of records before which no action may leave.
@@ -197,6 +200,8 @@ pub struct ChildStart {
     pub key: Arc<str>,
     /// Its priority among the runs of its key.
     pub priority: i16,
+    /// By which it is found.
+    pub tags: Tags,
 }
 
 /// The code of a transactional step, opaque to the core: only the worker runs it.

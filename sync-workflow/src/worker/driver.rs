@@ -303,6 +303,11 @@ impl Driver {
             earlier.retain(|earlier| earlier.name != name);
             earlier.push(Publication { name, payload });
         }
+        for change in turn.tags {
+            let earlier = &mut self.outbox.tags;
+            earlier.retain(|earlier| earlier.name != change.name);
+            earlier.push(change);
+        }
         for child in turn.children {
             let child = self.new_child(child);
             self.outbox.children.push(child);
@@ -543,6 +548,7 @@ fn empty_commit(run: RunId) -> RunCommit {
         attempts: Vec::new(),
         settled_attempts: Vec::new(),
         published: Vec::new(),
+        tags: Vec::new(),
         transition: Transition::Continue,
     }
 }

@@ -28,6 +28,7 @@ use sync_workflow::{
     },
     record::{Record, RecordKind},
     status::RunStatus,
+    tag::Tags,
 };
 use throwaway_postgres::Database;
 use uuid::Uuid;
@@ -112,6 +113,7 @@ fn new_run(workflow_id: &str) -> NewRun {
         trace: None,
         placement: Placement::Here,
         ticket: Ticket::default(),
+        tags: Tags::new(),
     }
 }
 
@@ -155,6 +157,7 @@ fn goes_on(run: RunId, records: Vec<Record>) -> RunCommit {
         attempts: Vec::new(),
         settled_attempts: Vec::new(),
         published: Vec::new(),
+        tags: Vec::new(),
         transition: Transition::Continue,
     }
 }

@@ -11,6 +11,7 @@ use sync_workflow::{
         TransactionCommit, sqlite::SqliteJournal,
     },
     record::{Record, RecordKind},
+    tag::Tags,
 };
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -70,6 +71,7 @@ fn new_run(id: &str) -> NewRun {
         trace: None,
         placement: Placement::Here,
         ticket: Ticket::default(),
+        tags: Tags::new(),
     }
 }
 

@@ -192,6 +192,7 @@ pub(super) mod tests {
             pause_requested: false,
             parked_reason: None,
             trace: None,
+            tags: sync_workflow::tag::Tags::new(),
         };
         let recorded = |record: Record| HistoryRecord {
             recorded_at: Timestamp::from_second(i64::from(record.position.0) + 1).unwrap(),

@@ -21,7 +21,7 @@ macro_rules! cases {
 
 cases!(
     children, claims, closing, commits, nodes, operators, pausing, publishing, queues, reading,
-    signals, starts, steps, suspension
+    signals, starts, steps, suspension, tags
 );
 
 /// Makes a test of every case of the conformance suite, each named as the case.
@@ -175,6 +175,14 @@ macro_rules! journal_conformance {
                 a_dropped_step_leaves_nothing
                 a_step_of_a_fenced_node_is_refused
                 a_step_of_a_lost_run_is_refused
+            }
+            tags {
+                a_run_has_the_tags_that_it_is_started_with
+                a_run_sets_and_removes_tags_with_its_records
+                what_a_lost_run_tags_is_not_kept
+                a_run_that_continues_as_new_keeps_its_tags
+                a_child_has_its_own_tags
+                a_list_by_tags_is_in_order_and_paged
             }
             suspension {
                 a_run_without_arrivals_is_given_up

@@ -15,6 +15,7 @@ use crate::{
     },
     record::{Record, RecordKind},
     status::RunStatus,
+    tag::Tags,
     trace::TraceContext,
 };
 
@@ -225,6 +226,7 @@ pub(super) fn new_run(id: &str) -> NewRun {
         trace: None,
         placement: Placement::Anywhere,
         ticket: Ticket::default(),
+        tags: Tags::new(),
     }
 }
 
@@ -268,6 +270,7 @@ pub(super) fn going_on(run: RunId) -> RunCommit {
         attempts: Vec::new(),
         settled_attempts: Vec::new(),
         published: Vec::new(),
+        tags: Vec::new(),
         transition: Transition::Continue,
     }
 }

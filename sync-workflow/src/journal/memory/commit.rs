@@ -210,9 +210,14 @@ impl State {
         };
         run.next = Some(new.run);
         let (cancels, pauses) = (run.cancel_requested, run.pause_requested);
-        let Some(next) = self.runs.get_mut(&new.run).filter(|_| cancels || pauses) else {
+        let tags = run.tags.carried_over();
+        let Some(next) = self.runs.get_mut(&new.run) else {
             return;
         };
+        next.tags = tags;
+        if !cancels && !pauses {
+            return;
+        }
         next.cancel_requested = cancels;
         next.pause_requested = pauses;
         next.inbox = 1;
@@ -245,6 +250,9 @@ impl State {
         );
         for command in &commit.settled_attempts {
             run.attempts.remove(command);
+        }
+        for change in &commit.tags {
+            run.tags.change(change);
         }
         let chain = run.chain;
         if let Some(chain) = self.chains.get_mut(&chain) {

@@ -147,7 +147,8 @@ fn closed(run: &Run) -> Closed {
 }
 
 fn accepts(filter: &RunFilter, run: &Run) -> bool {
-    (filter.statuses.is_empty() || filter.statuses.contains(&run.status()))
+    filter.tags.are_among(&run.tags)
+        && (filter.statuses.is_empty() || filter.statuses.contains(&run.status()))
         && filter
             .workflow
             .as_ref()
@@ -189,5 +190,6 @@ fn info(id: RunId, run: &Run) -> RunInfo {
         pause_requested: run.pause_requested,
         parked_reason,
         trace: run.trace.clone(),
+        tags: run.tags.clone(),
     }
 }

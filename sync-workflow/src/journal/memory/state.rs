@@ -16,6 +16,7 @@ use crate::{
     },
     record::Record,
     status::RunStatus,
+    tag::Tags,
     trace::TraceContext,
 };
 
@@ -69,6 +70,7 @@ pub(super) struct Run {
     pub(super) next: Option<RunId>,
     pub(super) records: Vec<(Record, Timestamp)>,
     pub(super) attempts: BTreeMap<CommandId, Attempt>,
+    pub(super) tags: Tags,
     stand: Stand,
 }
 
@@ -283,6 +285,7 @@ impl State {
             next: None,
             records: vec![(new.first_record(), now)],
             attempts: BTreeMap::new(),
+            tags: new.tags.clone(),
             stand: Stand::Pending(None),
         };
         self.runs.insert(new.run, run);

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     id::{NodeId, Position, RunId},
-    journal::{Admission, Error, Result, RunInfo, RunSelector, Ticket},
+    journal::{Admission, Error, Result, RunInfo, RunSelector, Ticket, stored_tags},
     status::RunStatus,
     trace::TraceContext,
 };
@@ -22,7 +22,9 @@ macro_rules! described {
 SELECT r.run_id, r.workflow_id, r.workflow, r.queue, r.status, r.node_id, r.parent_run,
        r.created_at, r.closed_at, r.wake_at, r.attempts, r.cancel_requested, r.pause_requested,
        r.queue_key, r.priority, r.admission, r.trace,
-       (SELECT p.reason FROM sync_workflow.parked p WHERE p.run_id = r.run_id) AS reason
+       (SELECT p.reason FROM sync_workflow.parked p WHERE p.run_id = r.run_id) AS reason,
+       (SELECT json_object_agg(g.name, g.value)::text FROM sync_workflow.tags g
+        WHERE g.run_id = r.run_id) AS tags
 FROM sync_workflow.runs r"
     };
 }
@@ -65,6 +67,7 @@ pub(super) struct InfoRow {
     pause_requested: bool,
     reason: Option<String>,
     trace: Option<String>,
+    tags: Option<String>,
 }
 
 impl sqlx::FromRow<'_, PgRow> for InfoRow {
@@ -88,6 +91,7 @@ impl sqlx::FromRow<'_, PgRow> for InfoRow {
             pause_requested: row.try_get("pause_requested")?,
             reason: row.try_get("reason")?,
             trace: row.try_get("trace")?,
+            tags: row.try_get("tags")?,
         })
     }
 }
@@ -123,6 +127,7 @@ impl InfoRow {
             pause_requested: self.pause_requested,
             parked_reason: self.reason.filter(|_| status == RunStatus::Parked),
             trace: self.trace.as_deref().and_then(TraceContext::from_stored),
+            tags: stored_tags(run, self.tags.as_deref())?,
         })
     }
 }

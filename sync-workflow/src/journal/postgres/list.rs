@@ -13,7 +13,8 @@ use crate::journal::{Page, Result, RunFilter, RunInfo};
 
 pub(super) async fn list(shared: &Shared, filter: &RunFilter) -> Result<Page<RunInfo>> {
     let limit = filter.effective_limit();
-    let mut statement = statement(filter, limit + 1);
+    let tags = rarest_first(shared, filter).await?;
+    let mut statement = statement(filter, &tags, limit + 1);
     let query = statement.build_query_as::<InfoRow>();
     let mut rows = shared.rows(Effect::None, query).await?;
     let more = rows.len() > limit as usize;
@@ -25,11 +26,39 @@ pub(super) async fn list(shared: &Shared, filter: &RunFilter) -> Result<Page<Run
     Ok(Page { items, more })
 }
 
+/// A name and a value.
+type Tag<'f> = (&'f str, &'f str);
+
+// So many runs are many: beyond that a tag is as common as any.
+const HOW_COMMON: &str = "
+SELECT (SELECT count(*) FROM (
+    SELECT FROM sync_workflow.tags t WHERE t.name = w.name AND t.value = w.value LIMIT 1000
+) AS counted)
+FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w(name, value, place)
+ORDER BY w.place";
+
+/// The tags of a filter, the one that the fewest runs have first.
+async fn rarest_first<'f>(shared: &Shared, filter: &'f RunFilter) -> Result<Vec<Tag<'f>>> {
+    let tags = filter.tags.iter().map(|(name, value)| (&**name, &**value));
+    let tags: Vec<Tag<'f>> = tags.collect();
+    if tags.len() < 2 {
+        return Ok(tags);
+    }
+    let (names, values): (Vec<&str>, Vec<&str>) = tags.iter().copied().unzip();
+    let query = sqlx::query_as::<_, (i64,)>(HOW_COMMON)
+        .bind(names)
+        .bind(values);
+    let counts = shared.rows(Effect::None, query).await?;
+    let mut counted: Vec<_> = counts.into_iter().zip(tags).collect();
+    counted.sort_by_key(|((count,), _)| *count);
+    Ok(counted.into_iter().map(|(_, tag)| tag).collect())
+}
+
 /// Run ids sort by the time of their start: the newest come first.
 ///
 /// Each status is looked for by itself, and stands in the text: so each has a plan of its own, the few runs that
 /// are under way or that ended badly through the index that holds nothing else.
-fn statement(filter: &RunFilter, limit: u32) -> QueryBuilder<Postgres> {
+fn statement(filter: &RunFilter, tags: &[Tag<'_>], limit: u32) -> QueryBuilder<Postgres> {
     let mut statement = QueryBuilder::new("SELECT * FROM (");
     let statuses: BTreeSet<i16> = filter.statuses.iter().map(|status| status.code()).collect();
     let legs = match statuses.is_empty() {
@@ -40,7 +69,8 @@ fn statement(filter: &RunFilter, limit: u32) -> QueryBuilder<Postgres> {
         if index > 0 {
             statement.push(" UNION ALL ");
         }
-        statement.push("(").push(described!()).push(" WHERE true");
+        statement.push("(").push(described!());
+        push_tags(&mut statement, tags);
         if let Some(status) = status {
             statement.push(" AND r.status = ").push(status);
         }
@@ -54,6 +84,29 @@ fn statement(filter: &RunFilter, limit: u32) -> QueryBuilder<Postgres> {
         .push(") AS found ORDER BY run_id DESC LIMIT ")
         .push(limit);
     statement
+}
+
+/// The runs that have the first tag, in the order of its index; of the others each run is asked.
+///
+/// A sub-select that yields a value stays where it is: a join would be put first whenever the plan, which knows no
+/// values, takes its tag for the rarer one.
+fn push_tags(statement: &mut QueryBuilder<Postgres>, tags: &[Tag<'_>]) {
+    let Some(((name, value), others)) = tags.split_first() else {
+        statement.push(" WHERE true");
+        return;
+    };
+    statement
+        .push(" JOIN sync_workflow.tags t ON t.run_id = r.run_id WHERE t.name = ")
+        .push_bind((*name).to_owned())
+        .push(" AND t.value = ")
+        .push_bind((*value).to_owned());
+    for (name, value) in others {
+        statement
+            .push(" AND (SELECT o.value FROM sync_workflow.tags o WHERE o.run_id = r.run_id AND o.name = ")
+            .push_bind((*name).to_owned())
+            .push(") = ")
+            .push_bind((*value).to_owned());
+    }
 }
 
 fn push_conditions(statement: &mut QueryBuilder<Postgres>, filter: &RunFilter) {

@@ -40,6 +40,10 @@ WITH latest AS MATERIALIZED (
     INSERT INTO sync_workflow.journal
         (run_id, position, kind, command, name, fingerprint, payload)
     SELECT run_id, 0, 0, -1, $4, $12, $6 FROM born
+), tagged AS (
+    INSERT INTO sync_workflow.tags (run_id, name, value)
+    SELECT born.run_id, t.name, t.value
+    FROM born CROSS JOIN unnest($16::text[], $17::text[]) AS t(name, value)
 )
 SELECT EXISTS (SELECT FROM born) OR EXISTS (SELECT FROM same), latest.run_id, latest.status
 FROM (VALUES (1)) AS always LEFT JOIN latest ON true";
@@ -92,6 +96,11 @@ pub(super) async fn start_in(
 
 fn query(new: &NewRun) -> QueryAs<'_, Postgres, StartRow, PgArguments> {
     let parent = new.parent;
+    let (names, values): (Vec<&str>, Vec<&str>) = new
+        .tags
+        .iter()
+        .map(|(name, value)| (&**name, &**value))
+        .unzip();
     sqlx::query_as(START)
         .bind(new.run.as_uuid())
         .bind(new.chain.as_uuid())
@@ -108,6 +117,8 @@ fn query(new: &NewRun) -> QueryAs<'_, Postgres, StartRow, PgArguments> {
         .bind(&*new.ticket.key)
         .bind(new.ticket.priority)
         .bind(new.trace.as_ref().map(TraceContext::as_stored))
+        .bind(names)
+        .bind(values)
 }
 
 /// The outcome, or `None` if another start took the place that this one saw free.

@@ -7,7 +7,7 @@ use sqlx::SqliteConnection;
 use super::{
     attempt,
     error::{StepEnded, failed},
-    node as lease, published, record, run, signal, start,
+    node as lease, published, record, run, signal, start, tag,
     transition::{self, Arrivals, Suspension},
     value::Micros,
 };
@@ -130,6 +130,7 @@ async fn write_rows(
 ) -> Result<()> {
     let records = of_runs(commits, |commit| &commit.records);
     record::append(connection, &records, now).await?;
+    tag::change(connection, &of_runs(commits, |commit| &commit.tags)).await?;
     attempt::keep(connection, &of_runs(commits, |commit| &commit.attempts)).await?;
     let settled: Vec<_> = of_runs(commits, |commit| &commit.settled_attempts)
         .iter()

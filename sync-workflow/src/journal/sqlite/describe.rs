@@ -10,13 +10,14 @@ use super::{
 };
 use crate::{
     id::{Position, RunId},
-    journal::{ChildOutcome, Closed, Page, Result, RunFilter, RunInfo},
+    journal::{ChildOutcome, Closed, Page, Result, RunFilter, RunInfo, stored_tags},
     status::RunStatus,
 };
 
-const INFO: &str = "SELECT run, workflow_id, workflow, queue, status, node, parent_run, created_at, closed_at, wake_at,
-    claims, cancel_requested, pause_requested, parked_reason, queue_key, priority, admission, trace
-    FROM sync_workflow_runs WHERE true";
+const INFO: &str = "SELECT held.run AS run, workflow_id, workflow, queue, status, node, parent_run, created_at, closed_at, wake_at,
+    claims, cancel_requested, pause_requested, parked_reason, queue_key, priority, admission, trace,
+    (SELECT json_group_object(name, value) FROM sync_workflow_tags AS tag WHERE tag.run = held.run) AS tags
+    FROM sync_workflow_runs AS held";
 
 /// The end of a run, if it has ended.
 pub(super) async fn end(connection: &mut SqliteConnection, run: RunId) -> Result<Option<Closed>> {
@@ -26,7 +27,7 @@ pub(super) async fn end(connection: &mut SqliteConnection, run: RunId) -> Result
 
 pub(super) async fn info(connection: &mut SqliteConnection, run: RunId) -> Result<Option<RunInfo>> {
     let mut query = QueryBuilder::<Sqlite>::new(INFO);
-    query.push(" AND run = ").push_bind(run.as_uuid());
+    query.push(" WHERE held.run = ").push_bind(run.as_uuid());
     let row = query
         .build()
         .fetch_optional(connection)
@@ -58,6 +59,7 @@ pub(super) async fn list(
 
 fn list_query(filter: &RunFilter, limit: u32) -> QueryBuilder<Sqlite> {
     let mut query = QueryBuilder::<Sqlite>::new(INFO);
+    push_tags(&mut query, filter);
     if !filter.statuses.is_empty() {
         let mut statuses = query.push(" AND status IN (").separated(", ");
         for status in &filter.statuses {
@@ -85,17 +87,41 @@ fn list_query(filter: &RunFilter, limit: u32) -> QueryBuilder<Sqlite> {
         query.push(" AND parent_run = ").push_bind(parent.as_uuid());
     }
     if let Some(before) = filter.before {
-        query.push(" AND run < ").push_bind(before.as_uuid());
+        query.push(" AND held.run < ").push_bind(before.as_uuid());
     }
-    query.push(" ORDER BY run DESC LIMIT ").push_bind(limit);
     query
+        .push(" ORDER BY held.run DESC LIMIT ")
+        .push_bind(limit);
+    query
+}
+
+/// The runs that have the first tag, in the order of its index; of the others each run is asked.
+fn push_tags(query: &mut QueryBuilder<Sqlite>, filter: &RunFilter) {
+    let mut tags = filter.tags.iter();
+    let Some((name, value)) = tags.next() else {
+        query.push(" WHERE true");
+        return;
+    };
+    query
+        .push(" JOIN sync_workflow_tags AS found ON found.run = held.run WHERE found.name = ")
+        .push_bind(name.to_string())
+        .push(" AND found.value = ")
+        .push_bind(value.to_string());
+    for (name, value) in tags {
+        query
+            .push(" AND (SELECT value FROM sync_workflow_tags AS other WHERE other.run = held.run AND other.name = ")
+            .push_bind(name.to_string())
+            .push(") = ")
+            .push_bind(value.to_string());
+    }
 }
 
 fn decode(row: &SqliteRow) -> Result<RunInfo> {
     let status = run::status(row)?;
     let wake_at = column::<Option<i64>>(row, "wake_at")?.filter(|_| status == RunStatus::Pending);
+    let run = run_id(row, "run")?;
     Ok(RunInfo {
-        run: run_id(row, "run")?,
+        run,
         workflow_id: run::workflow_id(row)?,
         workflow: column::<&str>(row, "workflow")?.into(),
         queue: column::<&str>(row, "queue")?.into(),
@@ -111,6 +137,7 @@ fn decode(row: &SqliteRow) -> Result<RunInfo> {
         pause_requested: column(row, "pause_requested")?,
         parked_reason: column(row, "parked_reason")?,
         trace: run::trace(row)?,
+        tags: stored_tags(run, Some(column(row, "tags")?))?,
     })
 }
 

@@ -21,6 +21,7 @@ mod record;
 mod run;
 mod signal;
 mod start;
+mod tag;
 mod transition;
 mod value;
 

@@ -9,7 +9,7 @@ use sqlx::SqliteConnection;
 
 use super::{
     bulk::Bulk,
-    record, run,
+    record, run, tag,
     value::{Micros, column, micros, run_id},
 };
 use crate::{
@@ -129,6 +129,7 @@ pub(super) async fn continue_as_new(
     );
     let admitted: Vec<_> = runs.iter().map(|new| (*new, sequence(new))).collect();
     insert(connection, &admitted, Some(node), now).await?;
+    tag::carry_over(connection, runs).await?;
     CARRY_OVER
         .execute(connection, runs, |statement, new| {
             statement.bind(new.run.as_uuid())
@@ -230,7 +231,9 @@ async fn insert(
         .map(|(new, _)| (new.run, new.first_record()))
         .collect();
     let records: Vec<_> = records.iter().map(|(run, record)| (*run, record)).collect();
-    record::append(connection, &records, now).await
+    record::append(connection, &records, now).await?;
+    let runs: Vec<&NewRun> = runs.iter().map(|(new, _)| *new).collect();
+    tag::of_new(connection, &runs).await
 }
 
 fn is_born_here(new: &NewRun, node: Option<NodeId>) -> bool {

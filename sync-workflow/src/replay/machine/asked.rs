@@ -138,6 +138,7 @@ impl Machine {
                     abandon_on_close: child.abandon_on_close,
                     key: Arc::clone(&child.key),
                     priority: child.priority,
+                    tags: child.tags.clone(),
                 };
                 self.out.children.push(start);
                 let started = StartedChild { run, workflow_id };

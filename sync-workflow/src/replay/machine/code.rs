@@ -18,6 +18,7 @@ use crate::{
         fault::{Asked, Fault},
         scope::ScopeId,
     },
+    tag::{self, InvalidTag, TagChange, Tags},
 };
 
 impl Machine {
@@ -180,6 +181,24 @@ impl Machine {
         if !self.is_replaying() && !self.has_fault() {
             self.out.published.push((name.into(), payload));
         }
+    }
+
+    /// Sets a tag, or takes it away. What happened before the end of the journal was committed with it.
+    pub(crate) fn tag(&mut self, name: &str, value: Option<&str>) -> Result<(), InvalidTag> {
+        tag::check(name, value.unwrap_or_default())?;
+        if !self.tagged.contains(name) {
+            if self.tagged.len() >= Tags::MAX {
+                return Err(InvalidTag::TooMany);
+            }
+            self.tagged.insert(name.into());
+        }
+        if !self.is_replaying() && !self.has_fault() {
+            self.out.tags.push(TagChange {
+                name: name.into(),
+                value: value.map(Arc::from),
+            });
+        }
+        Ok(())
     }
 
     /// 128 bits that follow from the run and the number of the command: the same in every replay,

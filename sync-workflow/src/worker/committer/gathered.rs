@@ -163,6 +163,7 @@ mod tests {
                 attempts: Vec::new(),
                 settled_attempts: Vec::new(),
                 published: Vec::new(),
+                tags: Vec::new(),
                 transition,
             },
             reply: Mailbox::new().0,

@@ -6,6 +6,7 @@ use super::Driver;
 use crate::{
     journal::{IdReuse, NewRun, ParentCloses, ParentLink, Placement, Ticket},
     replay::{ChildStart, Continuation},
+    tag::Tags,
     trace::TraceContext,
 };
 
@@ -39,6 +40,7 @@ impl Driver {
                 priority: child.priority,
                 ..Ticket::default()
             },
+            tags: child.tags,
         };
         self.node.place(&mut new);
         new
@@ -58,6 +60,8 @@ impl Driver {
             placement: Placement::Anywhere,
             // It hands its turn on.
             ticket: self.claimed.ticket.clone(),
+            // The journal carries them over.
+            tags: Tags::new(),
         };
         if !self.is_draining && !self.is_pausing {
             self.node.place(&mut next);

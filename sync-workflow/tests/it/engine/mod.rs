@@ -22,6 +22,7 @@ mod queues;
 mod remote;
 mod runs;
 mod structure;
+mod tags;
 #[cfg(all(
     feature = "metrics",
     feature = "opentelemetry",

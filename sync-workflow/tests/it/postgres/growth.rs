@@ -29,6 +29,11 @@ fn fill(runs: u32) -> String {
              ), signals AS (
                  INSERT INTO sync_workflow.signals (chain_id, signal_id, name, payload, consumed)
                  SELECT run_id, 'old', 'go', '1', true FROM new
+             ), tags AS (
+                 INSERT INTO sync_workflow.tags (run_id, name, value)
+                 SELECT run_id, 'sort', '{sort}' FROM new
+                 UNION ALL
+                 (SELECT run_id, 'tenant', '42' FROM new LIMIT 50)
              )
              INSERT INTO sync_workflow.journal (run_id, position, kind, command, name, fingerprint, payload)
              SELECT run_id, position, CASE position WHEN 0 THEN 0 ELSE 60 END, -1, 'greet', 0, '\"payload\"'
@@ -240,7 +245,29 @@ async fn blocks(cluster: &Cluster, runs: u32) -> Vec<(&'static str, i64)> {
         })
         .await
         .unwrap());
+    measure!("list by a tag that many runs have", |_n| {
+        let found = journal.list(&tagged([("sort", "ended")])).await.unwrap();
+        assert_eq!(found.items.len(), 100);
+    });
+    measure!("list by a tag that few runs have", |_n| {
+        let found = journal.list(&tagged([("tenant", "42")])).await.unwrap();
+        assert_eq!(found.items.len(), 100);
+    });
+    measure!("list by two tags", |_n| {
+        let both = tagged([("sort", "ended"), ("tenant", "42")]);
+        let found = journal.list(&both).await.unwrap();
+        assert_eq!(found.items.len(), 50);
+    });
     costs
+}
+
+fn tagged<const N: usize>(tags: [(&str, &str); N]) -> RunFilter {
+    RunFilter {
+        tags: tags.iter().fold(Tags::new(), |tags, (name, value)| {
+            tags.with(name, value).unwrap()
+        }),
+        ..RunFilter::default()
+    }
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ use crate::{
     },
     record::RecordKind,
     status::RunStatus,
+    tag::TagChange,
 };
 
 /// Applies an operation and tells the answer, without times.
@@ -217,6 +218,11 @@ async fn commit_of(journal: &dyn Journal, part: &Part) -> Result<RunCommit> {
         payload: vec![*value].into(),
     });
     commit.published = publications.collect();
+    let tags = part.tags.iter().map(|(name, value)| TagChange {
+        name: name.to_string().into(),
+        value: value.map(|value| value.to_string().into()),
+    });
+    commit.tags = tags.collect();
     Ok(commit)
 }
 

@@ -65,7 +65,7 @@ pub(super) async fn dump(journal: &dyn Journal, runs: &[RunId]) -> Result<String
 fn tell_info(info: &RunInfo) -> String {
     assert_eq!((&*info.workflow, &*info.queue), (WORKFLOW, QUEUE));
     format!(
-        "{} {} {} {:?} parent {:?} closed {} wakes {} attempts {} cancel {} pause {} parked {:?}",
+        "{} {} {} {:?} parent {:?} closed {} wakes {} attempts {} cancel {} pause {} parked {:?} tags {:?}",
         info.run,
         info.workflow_id,
         info.status,
@@ -76,7 +76,8 @@ fn tell_info(info: &RunInfo) -> String {
         info.attempts,
         info.cancel_requested,
         info.pause_requested,
-        info.parked_reason
+        info.parked_reason,
+        info.tags
     )
 }
 

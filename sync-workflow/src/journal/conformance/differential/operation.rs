@@ -49,6 +49,8 @@ pub(super) struct Part {
     pub(super) children: Vec<NewRun>,
     /// The name and the value that it publishes.
     pub(super) publishes: Option<(u8, u8)>,
+    /// The tag that it sets, or takes away.
+    pub(super) tags: Option<(u8, Option<u8>)>,
     pub(super) end: End,
 }
 

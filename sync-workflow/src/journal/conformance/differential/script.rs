@@ -17,6 +17,7 @@ use crate::{
     journal::{IdReuse, NewRun, ParentCloses, Placement, RunSelector, Ticket},
     record::RecordKind,
     status::RunStatus,
+    tag::Tags,
     trace::TraceContext,
 };
 
@@ -160,6 +161,10 @@ impl Script {
             children,
             publishes: (self.random.u8(0..5) == 0)
                 .then(|| (self.random.u8(0..2), self.random.u8(..))),
+            tags: (self.random.u8(0..5) == 0).then(|| {
+                let value = (self.random.u8(0..3) > 0).then(|| self.random.u8(0..3));
+                (self.random.u8(0..40), value)
+            }),
             end: self.end(),
         }
     }
@@ -208,10 +213,16 @@ impl Script {
             priority: self.random.i16(-1..=1),
             ..Ticket::default()
         };
+        let tags = (0..self.random.usize(0..3)).fold(Tags::new(), |tags, _| {
+            let (name, value) = (self.random.u8(0..40), self.random.u8(0..3));
+            tags.with(&name.to_string(), &value.to_string())
+                .expect("short texts")
+        });
         NewRun {
             ticket,
             run,
             chain: run,
+            tags,
             placement,
             reuse,
             input,

@@ -28,6 +28,7 @@ pub(super) struct Columns<'b> {
     attempts: Attempts<'b>,
     settled: Settled,
     published: Published<'b>,
+    tags: Tags<'b>,
 }
 
 impl<'b> Columns<'b> {
@@ -38,21 +39,22 @@ impl<'b> Columns<'b> {
             columns.add_commit(commit);
         }
         for start in &batch.starts {
-            columns.runs.add(start, Origin::Start, Uuid::nil(), false);
+            columns.add_run(start, Origin::Start, Uuid::nil(), false);
         }
         columns
     }
 
     /// The leanest statement that can carry these columns.
     pub(super) fn part(&self) -> Part {
-        if self.held.is_empty() && !self.runs.have_ties {
+        if self.held.is_empty() && !self.runs.have_ties && self.tags.run.is_empty() {
             return Part::Starts;
         }
         let has_more = !self.runs.run.is_empty()
             || !self.signals.run.is_empty()
             || !self.attempts.run.is_empty()
             || !self.settled.run.is_empty()
-            || !self.published.run.is_empty();
+            || !self.published.run.is_empty()
+            || !self.tags.run.is_empty();
         match (has_more, self.transitions.run.is_empty()) {
             (true, _) => Part::Everything,
             (false, false) if !self.transitions.concern_others => Part::Ends,
@@ -92,7 +94,8 @@ impl<'b> Columns<'b> {
         let query = self.signals.bind(self.runs.bind(query));
         let query = self.settled.bind(self.attempts.bind(query));
         let query = self.published.bind(query.bind(&self.runs.seal));
-        self.runs.bind_tickets(query).bind(&self.runs.trace)
+        let query = self.runs.bind_tickets(query).bind(&self.runs.trace);
+        self.tags.bind(query)
     }
 
     fn add_commit(&mut self, commit: &'b RunCommit) {
@@ -108,10 +111,11 @@ impl<'b> Columns<'b> {
                 && child
                     .parent
                     .is_some_and(|parent| parent.on_close == ParentCloses::Cancel);
-            self.runs.add(child, Origin::Child, run, cancelled);
+            self.add_run(child, Origin::Child, run, cancelled);
         }
         if let Transition::Close(close) = &commit.transition {
             if let Some(next) = &close.next {
+                // Its tags are those of the run that it continues.
                 self.runs.add(next, Origin::Continuation, run, false);
             }
         } else {
@@ -122,9 +126,19 @@ impl<'b> Columns<'b> {
             self.published.name.push(&publication.name);
             self.published.payload.push(&publication.payload);
         }
+        for change in &commit.tags {
+            self.tags.add(run, &change.name, change.value.as_deref());
+        }
         for sequence in &commit.consumed_signals {
             self.signals.run.push(run);
             self.signals.sequence.push(*sequence);
+        }
+    }
+
+    fn add_run(&mut self, new: &'b NewRun, origin: Origin, from_run: Uuid, cancelled: bool) {
+        self.runs.add(new, origin, from_run, cancelled);
+        for (name, value) in new.tags.iter() {
+            self.tags.add(new.run.as_uuid(), name, Some(value));
         }
     }
 
@@ -450,5 +464,25 @@ struct Published<'b> {
 impl Published<'_> {
     fn bind<'q, Row>(&'q self, query: Query<'q, Row>) -> Query<'q, Row> {
         query.bind(&self.run).bind(&self.name).bind(&self.payload)
+    }
+}
+
+/// Tags to set, and to take away where there is no value.
+#[derive(Debug, Default)]
+struct Tags<'b> {
+    run: Vec<Uuid>,
+    name: Vec<&'b str>,
+    value: Vec<Option<&'b str>>,
+}
+
+impl<'b> Tags<'b> {
+    fn add(&mut self, run: Uuid, name: &'b str, value: Option<&'b str>) {
+        self.run.push(run);
+        self.name.push(name);
+        self.value.push(value);
+    }
+
+    fn bind<'q, Row>(&'q self, query: Query<'q, Row>) -> Query<'q, Row> {
+        query.bind(&self.run).bind(&self.name).bind(&self.value)
     }
 }

@@ -146,7 +146,7 @@ macro_rules! started {
 }
 
 /// `$18`-`$32`, `$44` and `$48`-`$51` new runs, `$33`-`$34` consumed signals, `$35`-`$41` attempts kept,
-/// `$42`-`$43` attempts settled, `$45`-`$47` what is published.
+/// `$42`-`$43` attempts settled, `$45`-`$47` what is published, `$52`-`$54` tags.
 macro_rules! everything_else {
     () => {
         concat!(
@@ -248,6 +248,41 @@ macro_rules! everything_else {
     ORDER BY held.chain_id, s.name
     ON CONFLICT (chain_id, name) DO UPDATE SET
         payload = excluded.payload, revision = p.revision + 1, published_at = now()
+), tagged AS (
+    INSERT INTO sync_workflow.tags (run_id, name, value)
+    SELECT s.run_id, s.name, s.value
+    FROM fence
+    CROSS JOIN unnest($52::uuid[], $53::text[], $54::text[]) AS s(run_id, name, value)
+    WHERE s.value IS NOT NULL
+      AND (s.run_id = ANY ($2::uuid[]) OR (s.run_id IN (SELECT run_id FROM born)) IS TRUE)
+    UNION ALL
+    -- A continuation has the tags of the run that it continues, but for those that change here.
+    SELECT f.run_id, kept.name, kept.value
+    FROM fresh f
+    CROSS JOIN LATERAL (
+        SELECT o.name, o.value FROM sync_workflow.tags o
+        WHERE o.run_id = f.from_run
+          AND NOT EXISTS (
+              SELECT FROM unnest($52::uuid[], $53::text[]) AS s(run_id, name)
+              WHERE s.run_id = f.from_run AND s.name = o.name)
+        UNION ALL
+        SELECT s.name COLLATE \"C\", s.value COLLATE \"C\"
+        FROM unnest($52::uuid[], $53::text[], $54::text[]) AS s(run_id, name, value)
+        WHERE s.run_id = f.from_run AND s.value IS NOT NULL
+        -- As many as `Tags::MAX`.
+        ORDER BY name LIMIT 32
+    ) kept
+    WHERE f.origin = 2 AND (f.run_id IN (SELECT run_id FROM born)) IS TRUE
+    ON CONFLICT (run_id, name) DO UPDATE SET value = excluded.value
+), untagged AS (
+    DELETE FROM sync_workflow.tags t
+    USING (
+        SELECT s.run_id, s.name
+        FROM fence
+        CROSS JOIN unnest($52::uuid[], $53::text[], $54::text[]) AS s(run_id, name, value)
+        WHERE s.value IS NULL
+    ) s
+    WHERE t.run_id = ANY (ARRAY[s.run_id]) AND t.name = ANY (ARRAY[s.name])
 )"
         )
     };
