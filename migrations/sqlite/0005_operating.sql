@@ -1,6 +1,9 @@
 -- Runs that an operator holds back. Status 3 is paused: what has `pause_requested` gets it in place of 0, pending.
 ALTER TABLE sync_workflow_runs ADD COLUMN pause_requested INTEGER NOT NULL DEFAULT 0;
 
+-- Since when a run is parked.
+ALTER TABLE sync_workflow_runs ADD COLUMN parked_at INTEGER;
+
 -- Texts by which runs are found. Rows are few: most runs have none.
 CREATE TABLE sync_workflow_tags (
     run   BLOB NOT NULL,

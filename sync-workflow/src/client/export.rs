@@ -31,6 +31,9 @@ pub struct RunHistory {
     pub workflow: String,
     /// Where it stood when it was read.
     pub status: RunStatus,
+    /// Why it was parked then, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parked_reason: Option<String>,
     /// Its records, from position zero on.
     pub records: Vec<ExportedRecord>,
 }
@@ -166,6 +169,7 @@ impl Client {
             workflow_id: info.workflow_id,
             workflow: info.workflow.to_string(),
             status: info.status,
+            parked_reason: info.parked_reason,
             records,
         })
     }

@@ -219,6 +219,10 @@ pub struct RunInfo {
     pub parked_reason: Option<String>,
     /// The trace that it belongs to.
     pub trace: Option<TraceContext>,
+    /// Since when it is parked.
+    pub parked_at: Option<Timestamp>,
+    /// The place of the record that would come next, if it is parked: how far it came.
+    pub parked_position: Option<Position>,
     /// By which it is found.
     pub tags: Tags,
 }
@@ -246,6 +250,8 @@ pub struct RunFilter {
     pub parent: Option<RunId>,
     /// Only runs that have all of these tags.
     pub tags: Tags,
+    /// Only runs that are parked for a reason in which this text occurs.
+    pub parked_for: Option<String>,
     /// Only runs older than this one: the last run of the previous page.
     pub before: Option<RunId>,
     /// At most this many; zero means [`RunFilter::DEFAULT_LIMIT`].
@@ -257,6 +263,31 @@ impl RunFilter {
     pub const DEFAULT_LIMIT: u32 = 100;
     /// The largest page.
     pub const MAX_LIMIT: u32 = 1_000;
+
+    /// The runs that are parked: what waits for a person, with the reason, the time and the place of each in
+    /// [`RunInfo`].
+    ///
+    /// ```no_run
+    /// use sync_workflow::{client::BulkAction, journal::RunFilter};
+    ///
+    /// # async fn example(client: sync_workflow::Client) -> Result<(), sync_workflow::client::Error> {
+    /// let refused = RunFilter {
+    ///     parked_for: Some("card was declined".into()),
+    ///     ..RunFilter::parked()
+    /// };
+    /// for run in client.list(&refused).await?.items {
+    ///     println!("{} since {:?}: {:?}", run.workflow_id, run.parked_at, run.parked_reason);
+    /// }
+    /// client.bulk(&refused, &BulkAction::Unpark).await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn parked() -> Self {
+        Self {
+            statuses: vec![RunStatus::Parked],
+            ..Self::default()
+        }
+    }
 
     /// The page size, within its bounds.
     #[must_use]

@@ -192,6 +192,8 @@ pub(super) mod tests {
             pause_requested: false,
             parked_reason: None,
             trace: None,
+            parked_at: None,
+            parked_position: None,
             tags: sync_workflow::tag::Tags::new(),
         };
         let recorded = |record: Record| HistoryRecord {

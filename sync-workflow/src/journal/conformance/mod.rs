@@ -102,6 +102,7 @@ macro_rules! journal_conformance {
                 a_sleeping_run_can_be_terminated
                 only_an_open_run_can_be_terminated
                 a_parked_run_waits_for_a_person
+                parked_runs_are_listed_with_reason_time_and_place
             }
             pausing {
                 a_paused_run_is_not_claimed_and_keeps_what_arrives

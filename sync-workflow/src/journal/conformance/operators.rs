@@ -6,8 +6,8 @@ use super::world::{World, closing, going_on, latest, new_run, record};
 use crate::{
     id::Position,
     journal::{
-        Journal, ParentCloses, Result, RunCommit, RunOutcome, RunSelector, Transition, WakeAt,
-        WokenRun,
+        Error, Journal, ParentCloses, Result, RunCommit, RunFilter, RunOutcome, RunSelector,
+        Transition, WakeAt, WokenRun,
     },
     record::{Record, RecordKind},
     status::RunStatus,
@@ -167,6 +167,61 @@ pub async fn only_an_open_run_can_be_terminated(journal: Arc<dyn Journal>) -> Re
     );
     assert_eq!(world.records(run).await?.len(), 2);
     assert_eq!(world.status(run).await?, RunStatus::Completed);
+    Ok(())
+}
+
+pub async fn parked_runs_are_listed_with_reason_time_and_place(
+    journal: Arc<dyn Journal>,
+) -> Result<()> {
+    let world = World::new(journal).await?;
+    let before = world.now().await?;
+    let mut runs = Vec::new();
+    for (id, reason) in [("a", "card 7 was declined"), ("b", "100% of _ are \\ gone")] {
+        let run = world.born(id).await?;
+        world.append(run, 1).await?;
+        let park = RunCommit {
+            transition: Transition::Park {
+                reason: reason.into(),
+            },
+            ..going_on(run)
+        };
+        world.push(park).await?;
+        runs.push(run);
+    }
+    world.born("c").await?;
+    let after = world.now().await?;
+    let parked = world.list(&RunFilter::parked()).await?.items;
+    assert_eq!(parked.len(), 2);
+    for info in parked {
+        assert_eq!(info.parked_position, Some(Position(2)));
+        let at = info.parked_at.expect("it is parked");
+        assert!(before <= at && at <= after, "{before} {at} {after}");
+    }
+    let found = async |text: &str| {
+        let filter = RunFilter {
+            parked_for: Some(text.into()),
+            ..RunFilter::default()
+        };
+        let page = world.list(&filter).await?;
+        Ok::<_, Error>(page.items.iter().map(|info| info.run).collect::<Vec<_>>())
+    };
+    assert_eq!(found("was declined").await?, [runs[0]]);
+    assert_eq!(found("% of _ are \\").await?, [runs[1]]);
+    assert_eq!(found("a%d").await?, []);
+
+    // What was is not told of a run that goes on, or has ended.
+    world.unpark(&latest("a")).await?;
+    world
+        .terminate(&RunSelector::Run(runs[1]), &terminated())
+        .await?;
+    for run in runs {
+        let info = world.info(run).await?;
+        assert_eq!(
+            (info.parked_reason, info.parked_at, info.parked_position),
+            (None, None, None)
+        );
+    }
+    assert_eq!(found("").await?, []);
     Ok(())
 }
 

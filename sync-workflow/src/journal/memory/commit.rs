@@ -330,7 +330,9 @@ impl State {
         match &commit.transition {
             Transition::Continue | Transition::Close(_) => {}
             Transition::Release => self.release(commit.run, now),
-            Transition::Park { reason } => self.move_to(commit.run, Stand::Parked(reason.clone())),
+            Transition::Park { reason } => {
+                self.move_to(commit.run, Stand::Parked(reason.clone(), now))
+            }
             Transition::Suspend {
                 wake_at,
                 seen_inbox,

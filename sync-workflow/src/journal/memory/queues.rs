@@ -9,7 +9,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::state::{Stand, State};
+use super::state::{Run, Stand, State};
 use crate::{
     id::RunId,
     journal::{
@@ -169,7 +169,12 @@ impl State {
         let info = |(name, queue): (&Arc<str>, &Queue)| {
             let is_admitted = |release: &&(_, Release)| release.1 == Release::Admitted;
             let ended = queue.releases.iter().filter(is_admitted).count();
-            let waiting: usize = queue.keys.values().map(|key| key.waiting.len()).sum();
+            let waits = |run: &&Run| {
+                run.queue == *name
+                    && run.ticket.admission == Admission::Waiting
+                    && matches!(run.stand(), Stand::Pending(_))
+            };
+            let waiting = self.runs.values().filter(waits).count();
             QueueInfo {
                 queue: Arc::clone(name),
                 limits: queue.budget.limits,

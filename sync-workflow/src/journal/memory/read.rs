@@ -161,16 +161,19 @@ fn accepts(filter: &RunFilter, run: &Run) -> bool {
             .workflow_id_prefix
             .as_ref()
             .is_none_or(|prefix| run.workflow_id.as_str().starts_with(prefix))
+        && filter.parked_for.as_ref().is_none_or(
+            |text| matches!(run.stand(), Stand::Parked(reason, _) if reason.contains(text)),
+        )
         && filter
             .parent
             .is_none_or(|parent| run.parent.is_some_and(|link| link.run == parent))
 }
 
 fn info(id: RunId, run: &Run) -> RunInfo {
-    let (closed_at, wake_at, parked_reason) = match run.stand() {
+    let (closed_at, wake_at, parked) = match run.stand() {
         Stand::Pending(wake_at) => (None, *wake_at, None),
         Stand::Running(_) | Stand::Paused => (None, None, None),
-        Stand::Parked(reason) => (None, None, Some(reason.clone())),
+        Stand::Parked(reason, at) => (None, None, Some((reason, *at))),
         Stand::Closed(_, closed_at) => (Some(*closed_at), None, None),
     };
     RunInfo {
@@ -188,7 +191,9 @@ fn info(id: RunId, run: &Run) -> RunInfo {
         attempts: run.claims,
         cancel_requested: run.cancel_requested,
         pause_requested: run.pause_requested,
-        parked_reason,
+        parked_reason: parked.map(|(reason, _)| reason.clone()),
+        parked_at: parked.map(|(_, at)| at),
+        parked_position: parked.map(|_| run.next_position()),
         trace: run.trace.clone(),
         tags: run.tags.clone(),
     }

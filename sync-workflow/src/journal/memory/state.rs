@@ -80,7 +80,8 @@ pub(super) enum Stand {
     /// Nobody holds it. Without a time it waits for an arrival only.
     Pending(Option<Timestamp>),
     Running(NodeId),
-    Parked(String),
+    /// Why, and since when.
+    Parked(String, Timestamp),
     Paused,
     Closed(RunStatus, Timestamp),
 }
@@ -94,7 +95,7 @@ impl Run {
         match &self.stand {
             Stand::Pending(_) => RunStatus::Pending,
             Stand::Running(_) => RunStatus::Running,
-            Stand::Parked(_) => RunStatus::Parked,
+            Stand::Parked(..) => RunStatus::Parked,
             Stand::Paused => RunStatus::Paused,
             Stand::Closed(status, _) => *status,
         }
@@ -103,7 +104,7 @@ impl Run {
     pub(super) const fn node(&self) -> Option<NodeId> {
         match &self.stand {
             Stand::Running(node) => Some(*node),
-            Stand::Pending(_) | Stand::Parked(_) | Stand::Paused | Stand::Closed(..) => None,
+            Stand::Pending(_) | Stand::Parked(..) | Stand::Paused | Stand::Closed(..) => None,
         }
     }
 
@@ -197,7 +198,7 @@ impl State {
                     held.remove(&id);
                 }
             }
-            Stand::Pending(None) | Stand::Parked(_) | Stand::Paused | Stand::Closed(..) => {}
+            Stand::Pending(None) | Stand::Parked(..) | Stand::Paused | Stand::Closed(..) => {}
         }
         match stand {
             Stand::Pending(Some(at)) => {
@@ -206,7 +207,7 @@ impl State {
             Stand::Running(node) => {
                 self.held.entry(node).or_default().insert(id);
             }
-            Stand::Pending(None) | Stand::Parked(_) | Stand::Paused | Stand::Closed(..) => {}
+            Stand::Pending(None) | Stand::Parked(..) | Stand::Paused | Stand::Closed(..) => {}
         }
     }
 

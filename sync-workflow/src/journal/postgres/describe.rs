@@ -22,7 +22,15 @@ macro_rules! described {
 SELECT r.run_id, r.workflow_id, r.workflow, r.queue, r.status, r.node_id, r.parent_run,
        r.created_at, r.closed_at, r.wake_at, r.attempts, r.cancel_requested, r.pause_requested,
        r.queue_key, r.priority, r.admission, r.trace,
-       (SELECT p.reason FROM sync_workflow.parked p WHERE p.run_id = r.run_id) AS reason,
+       CASE WHEN r.status = 2 THEN (
+            SELECT p.reason FROM sync_workflow.parked p WHERE p.run_id = r.run_id
+        ) END AS reason,
+        CASE WHEN r.status = 2 THEN (
+            SELECT p.parked_at FROM sync_workflow.parked p WHERE p.run_id = r.run_id
+        ) END AS parked_at,
+        CASE WHEN r.status = 2 THEN (
+            SELECT max(j.position) FROM sync_workflow.journal j WHERE j.run_id = r.run_id
+        ) END AS parked_after,
        (SELECT json_object_agg(g.name, g.value)::text FROM sync_workflow.tags g
         WHERE g.run_id = r.run_id) AS tags
 FROM sync_workflow.runs r"
@@ -67,6 +75,9 @@ pub(super) struct InfoRow {
     pause_requested: bool,
     reason: Option<String>,
     trace: Option<String>,
+    parked_at: Option<Moment>,
+    /// The place of the last record of a run that is parked.
+    parked_after: Option<i32>,
     tags: Option<String>,
 }
 
@@ -91,6 +102,8 @@ impl sqlx::FromRow<'_, PgRow> for InfoRow {
             pause_requested: row.try_get("pause_requested")?,
             reason: row.try_get("reason")?,
             trace: row.try_get("trace")?,
+            parked_at: row.try_get("parked_at")?,
+            parked_after: row.try_get("parked_after")?,
             tags: row.try_get("tags")?,
         })
     }
@@ -125,7 +138,11 @@ impl InfoRow {
             attempts: self.attempts.max(0).cast_unsigned(),
             cancel_requested: self.cancel_requested,
             pause_requested: self.pause_requested,
-            parked_reason: self.reason.filter(|_| status == RunStatus::Parked),
+            parked_reason: self.reason,
+            parked_at: self.parked_at.and_then(Moment::finite),
+            parked_position: self
+                .parked_after
+                .map(|last| Position(last.cast_unsigned()).next()),
             trace: self.trace.as_deref().and_then(TraceContext::from_stored),
             tags: stored_tags(run, self.tags.as_deref())?,
         })

@@ -130,6 +130,12 @@ fn push_conditions(statement: &mut QueryBuilder<Postgres>, filter: &RunFilter) {
             .push(" AND r.parent_run = ")
             .push_bind(parent.as_uuid());
     }
+    if let Some(text) = &filter.parked_for {
+        statement
+            .push(" AND r.status = 2 AND strpos((SELECT p.reason FROM sync_workflow.parked p WHERE p.run_id = r.run_id), ")
+            .push_bind(text.clone())
+            .push(") > 0");
+    }
     if let Some(prefix) = &filter.workflow_id_prefix {
         // A range of the index by workflow id, which compares bytes.
         statement

@@ -53,7 +53,7 @@ pub(super) async fn commit(
     outcome.woken = run::arrive(connection, &arrivals, now).await?;
     let awake = transition::suspend(connection, &transitions.suspensions).await?;
     transition::release(connection, &transitions.releases, now).await?;
-    transition::park(connection, &transitions.parks).await?;
+    transition::park(connection, &transitions.parks, now).await?;
     // A run may give up its place in the very batch in which something arrives for it.
     let parked = transitions.parks.iter().map(|(run, _)| run);
     let gone: HashSet<&RunId> = transitions.releases.iter().chain(parked).collect();

@@ -15,7 +15,10 @@ use crate::{
 };
 
 const INFO: &str = "SELECT held.run AS run, workflow_id, workflow, queue, status, node, parent_run, created_at, closed_at, wake_at,
-    claims, cancel_requested, pause_requested, parked_reason, queue_key, priority, admission, trace,
+    claims, cancel_requested, pause_requested, queue_key, priority, admission, trace,
+    CASE status WHEN 2 THEN parked_reason END AS parked_reason, CASE status WHEN 2 THEN parked_at END AS parked_at,
+    CASE status WHEN 2 THEN (SELECT max(position) + 1 FROM sync_workflow_records AS record WHERE record.run = held.run)
+    END AS parked_position,
     (SELECT json_group_object(name, value) FROM sync_workflow_tags AS tag WHERE tag.run = held.run) AS tags
     FROM sync_workflow_runs AS held";
 
@@ -83,6 +86,12 @@ fn list_query(filter: &RunFilter, limit: u32) -> QueryBuilder<Sqlite> {
             .push_bind(prefix.clone());
         query.push(")) = ").push_bind(prefix.clone());
     }
+    if let Some(text) = &filter.parked_for {
+        query
+            .push(" AND status = 2 AND instr(parked_reason, ")
+            .push_bind(text.clone())
+            .push(") > 0");
+    }
     if let Some(parent) = filter.parent {
         query.push(" AND parent_run = ").push_bind(parent.as_uuid());
     }
@@ -137,6 +146,8 @@ fn decode(row: &SqliteRow) -> Result<RunInfo> {
         pause_requested: column(row, "pause_requested")?,
         parked_reason: column(row, "parked_reason")?,
         trace: run::trace(row)?,
+        parked_at: column::<Option<i64>>(row, "parked_at")?.map(timestamp),
+        parked_position: column::<Option<u32>>(row, "parked_position")?.map(Position),
         tags: stored_tags(run, Some(column(row, "tags")?))?,
     })
 }

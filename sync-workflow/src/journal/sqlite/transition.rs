@@ -90,15 +90,23 @@ pub(super) async fn release(
         .await
 }
 
-pub(super) async fn park(connection: &mut SqliteConnection, runs: &[(RunId, &str)]) -> Result<()> {
+pub(super) async fn park(
+    connection: &mut SqliteConnection,
+    runs: &[(RunId, &str)],
+    now: Micros,
+) -> Result<()> {
     static PARK: Bulk = Bulk::new(
-        "WITH parked (run, reason) AS (VALUES ",
-        "(?,?)",
-        ") UPDATE sync_workflow_runs AS held SET status = 2, node = NULL, wake_at = NULL, parked_reason = parked.reason
+        "WITH parked (run, reason, now) AS (VALUES ",
+        "(?,?,?)",
+        ") UPDATE sync_workflow_runs AS held
+           SET status = 2, node = NULL, wake_at = NULL, parked_reason = parked.reason, parked_at = parked.now
            FROM parked WHERE held.run = parked.run",
     );
     PARK.execute(connection, runs, |statement, (run, reason)| {
-        statement.bind(run.as_uuid()).bind((*reason).to_owned())
+        statement
+            .bind(run.as_uuid())
+            .bind((*reason).to_owned())
+            .bind(now)
     })
     .await
 }

@@ -245,6 +245,13 @@ async fn blocks(cluster: &Cluster, runs: u32) -> Vec<(&'static str, i64)> {
         })
         .await
         .unwrap());
+    measure!("list what is parked", |_n| journal
+        .list(&RunFilter {
+            parked_for: Some("declined".into()),
+            ..RunFilter::parked()
+        })
+        .await
+        .unwrap());
     measure!("list by a tag that many runs have", |_n| {
         let found = journal.list(&tagged([("sort", "ended")])).await.unwrap();
         assert_eq!(found.items.len(), 100);
