@@ -13,3 +13,6 @@ CREATE TABLE sync_workflow.tags (
 );
 -- The runs that have a tag, in the order of their ids, which is that of their starts.
 CREATE INDEX tags_found ON sync_workflow.tags (name, value, run_id);
+
+-- Runs that have ended, by workflow and in the order of their ends: what their deletion reads.
+CREATE INDEX runs_ended ON sync_workflow.runs (workflow, closed_at, run_id) WHERE closed_at IS NOT NULL;

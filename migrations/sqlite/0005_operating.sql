@@ -14,3 +14,6 @@ CREATE TABLE sync_workflow_tags (
 
 -- The runs that have a tag, in the order of their ids, which is that of their starts.
 CREATE INDEX sync_workflow_tags_found ON sync_workflow_tags (name, value, run);
+
+-- Runs that have ended, by workflow and in the order of their ends: what their deletion reads.
+CREATE INDEX sync_workflow_runs_ended ON sync_workflow_runs (workflow, closed_at, run) WHERE closed_at IS NOT NULL;

@@ -13,10 +13,10 @@ use jiff::Timestamp;
 use sync_workflow::{
     id::{NodeId, Position, RunId},
     journal::{
-        Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Error, Hint, History,
-        HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page, Published,
-        QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector, SignalOutcome,
-        StartOutcome, StepTransaction, TransactionCommit, WokenRun,
+        Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Deleted, Deletion, Error,
+        Hint, History, HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page,
+        Published, QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector,
+        SignalOutcome, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
     },
     record::Record,
 };
@@ -276,6 +276,10 @@ impl Journal for Tapped {
     async fn resume(&self, run: &RunSelector) -> Result<Option<WokenRun>> {
         self.perhaps("resume", unknown, self.journal.resume(run))
             .await
+    }
+
+    async fn delete_closed(&self, deletion: &Deletion) -> Result<Deleted> {
+        self.journal.delete_closed(deletion).await
     }
 
     async fn outcome(&self, run: RunId) -> Result<Option<Closed>> {

@@ -7,6 +7,7 @@
 mod batch;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod cause;
+mod deletion;
 mod error;
 mod queue;
 mod reuse;
@@ -23,6 +24,7 @@ pub use batch::{
     Attempt, Batch, BatchOutcome, Close, NewRun, ParentCloses, ParentLink, Placement, Publication,
     RunCommit, RunOutcome, StartOutcome, Transition, WakeAt, WokenRun,
 };
+pub use deletion::{Deleted, Deletion, DeletionPlace};
 pub use error::Error;
 pub use queue::{Admission, Managed, QueueInfo, QueueLimits, Rate, Ticket};
 pub use reuse::IdReuse;
@@ -274,6 +276,14 @@ pub trait Journal: Send + Sync + 'static {
 
     /// The managed queues, by name.
     async fn queues(&self) -> Result<Vec<QueueInfo>>;
+
+    /// Deletes closed runs of a workflow that ended long enough ago, the earliest first, with everything that is theirs:
+    /// records, tags, what is left of their attempts and, with the last run of a chain, its signals and what it
+    /// shows. It looks at [`Deletion::MAX_RUNS`] runs at most. A child whose parent is open stays, for its parent may
+    /// yet ask how it ended.
+    ///
+    /// Two processes do not delete at once: the second finds nothing to do. Doing it twice is harmless.
+    async fn delete_closed(&self, deletion: &Deletion) -> Result<Deleted>;
 
     /// Tells other processes. Best effort and only a hint: whoever misses it finds out by polling.
     /// Never called inside a transaction that writes.

@@ -19,6 +19,7 @@ mod node;
 mod notifier;
 pub(crate) mod registry;
 mod replay_check;
+mod retention;
 mod settings;
 mod simulation;
 mod termination;
@@ -269,6 +270,36 @@ impl WorkerBuilder {
         self
     }
 
+    /// Deletes runs of a workflow so long after they ended, with their journals, signals and tags, and what they show. Without
+    /// it they stay for ever. The name is the one that the workflow is registered under, here or elsewhere.
+    ///
+    /// A workflow id whose runs are gone is unknown: its result cannot be read, and it may be started again. So keep runs
+    /// for longer than anybody repeats a start, asks for a result, or sends a signal again. A child stays while its
+    /// parent is open.
+    ///
+    /// Workers look once a minute. Each deletion is a short transaction of 100 runs at most; one process of all
+    /// deletes at a time, and the others find nothing to do.
+    ///
+    /// ```no_run
+    /// # use sync_workflow::{Context, Failure, Worker};
+    /// # async fn order(ctx: Context, cents: u64) -> Result<(), Failure> { Ok(()) }
+    /// use std::time::Duration;
+    ///
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    /// let worker = Worker::builder()
+    ///     .workflow(order)
+    ///     .retention("order", 90 * DAY)
+    ///     .start("postgres://localhost/app")
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn retention(mut self, workflow: &str, closed_for: Duration) -> Self {
+        self.settings.retention.insert(workflow.into(), closed_for);
+        self
+    }
+
     /// Opens the journal at a URL (see [`journal::connect`]) and starts the worker.
     ///
     /// # Errors
@@ -369,6 +400,9 @@ impl Incarnation {
         tasks.spawn(notifier::run(Arc::clone(&shared.journal), hints));
         tasks.spawn(dispatcher::run(Arc::clone(&node)));
         tasks.spawn(dispatcher::listen(Arc::clone(&node)));
+        if !shared.settings.retention.is_empty() {
+            tasks.spawn(retention::run(Arc::clone(&node)));
+        }
         tracing::info!(node = %id, queue = %shared.settings.queue, "node_enlisted");
         Ok(Self {
             node,

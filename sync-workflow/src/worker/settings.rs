@@ -1,6 +1,6 @@
 //! The limits and intervals of a worker.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     clock::Monotonic,
@@ -29,6 +29,8 @@ pub(crate) struct Settings {
     pub(crate) drain_timeout: Duration,
     /// How long an activity that nobody waits for may go on after it was told to stop.
     pub(crate) cancel_grace: Duration,
+    /// How long closed runs are kept, by workflow; those of other workflows stay.
+    pub(crate) retention: BTreeMap<Arc<str>, Duration>,
     /// How much is committed together.
     pub(crate) commits: Limits,
     /// What is different in a simulation, if this is one.
@@ -47,6 +49,7 @@ impl Default for Settings {
             max_claims: 10,
             drain_timeout: Duration::from_secs(10),
             cancel_grace: Duration::from_secs(10),
+            retention: BTreeMap::new(),
             commits: Limits::DEFAULT,
             simulation: None,
         }

@@ -20,8 +20,8 @@ macro_rules! cases {
 }
 
 cases!(
-    children, claims, closing, commits, nodes, operators, pausing, publishing, queues, reading,
-    signals, starts, steps, suspension, tags
+    children, claims, closing, commits, deletion, nodes, operators, pausing, publishing, queues,
+    reading, signals, starts, steps, suspension, tags
 );
 
 /// Makes a test of every case of the conformance suite, each named as the case.
@@ -82,6 +82,16 @@ macro_rules! journal_conformance {
                 a_batch_in_doubt_is_told_by_its_records
                 a_batch_in_doubt_is_told_wherever_its_run_went
                 commits_of_many_tasks_all_happen
+            }
+            deletion {
+                runs_that_ended_long_enough_ago_are_deleted_with_all_that_is_theirs
+                an_open_run_and_a_run_of_another_workflow_stay
+                a_run_is_kept_for_as_long_as_was_asked
+                a_deletion_is_bounded_and_goes_on_where_it_left_off
+                a_child_stays_while_its_parent_is_open
+                the_signals_of_a_chain_go_with_its_last_run
+                a_workflow_id_whose_runs_are_gone_starts_anew
+                deletions_at_once_delete_each_run_once
             }
             nodes {
                 a_fenced_node_cannot_append

@@ -3,6 +3,7 @@
 pub(in crate::journal) mod bounds;
 pub(in crate::journal) mod bulletin;
 mod commit;
+mod delete;
 pub(in crate::journal) mod deliver;
 mod queues;
 mod read;
@@ -20,10 +21,10 @@ use jiff::Timestamp;
 use state::State;
 
 use super::{
-    Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Error, Hint, History,
-    HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page, Published, QueueInfo,
-    QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector, SignalOutcome, StartOutcome,
-    StepTransaction, TransactionCommit, WokenRun,
+    Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Deleted, Deletion, Error, Hint,
+    History, HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page, Published,
+    QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector, SignalOutcome,
+    StartOutcome, StepTransaction, TransactionCommit, WokenRun,
 };
 use crate::{
     id::{NodeId, Position, RunId},
@@ -317,6 +318,10 @@ impl Journal for MemoryJournal {
 
     async fn queues(&self) -> Result<Vec<QueueInfo>> {
         Ok(self.lock().queues())
+    }
+
+    async fn delete_closed(&self, deletion: &Deletion) -> Result<Deleted> {
+        Ok(self.lock().delete_closed(deletion, self.now()))
     }
 
     async fn notify(&self, hints: &[Hint]) -> Result<()> {

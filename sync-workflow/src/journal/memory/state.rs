@@ -256,6 +256,33 @@ impl State {
         (!makes_room).then_some((latest, status))
     }
 
+    /// Takes a closed run out.
+    pub(super) fn remove(&mut self, id: RunId) -> Option<Run> {
+        let run = self.runs.remove(&id)?;
+        if self.latest.get(&run.workflow_id) == Some(&id) {
+            let earlier = self
+                .runs
+                .iter()
+                .filter(|(_, other)| other.workflow_id == run.workflow_id);
+            match earlier
+                .max_by_key(|(_, other)| other.sequence)
+                .map(|(id, _)| *id)
+            {
+                Some(earlier) => self.latest.insert(run.workflow_id.clone(), earlier),
+                None => self.latest.remove(&run.workflow_id),
+            };
+        }
+        if let Some(parent) = run.parent
+            && let Some(children) = self.children.get_mut(&parent.run)
+        {
+            children.remove(&id);
+        }
+        if self.children.get(&id).is_some_and(BTreeSet::is_empty) {
+            self.children.remove(&id);
+        }
+        Some(run)
+    }
+
     /// Inserts a run as the latest of its workflow id.
     pub(super) fn insert(&mut self, new: &NewRun, node: Option<NodeId>, now: Timestamp) {
         let sequence = self

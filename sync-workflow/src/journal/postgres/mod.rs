@@ -17,6 +17,7 @@ mod claim;
 mod commit;
 mod connection;
 mod control;
+mod delete;
 mod describe;
 mod failure;
 mod hints;
@@ -52,10 +53,10 @@ use self::{
     queues::ManagedQueues,
 };
 use super::{
-    Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Error, Hint, History,
-    HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page, Published, QueueInfo,
-    QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector, SignalOutcome, StartOutcome,
-    StepTransaction, TransactionCommit, WokenRun,
+    Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Deleted, Deletion, Error, Hint,
+    History, HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page, Published,
+    QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector, SignalOutcome,
+    StartOutcome, StepTransaction, TransactionCommit, WokenRun,
     memory::{
         bounds::{check_batch, check_limits, check_new_run, check_record, check_signal},
         deliver::final_status,
@@ -372,6 +373,10 @@ impl Journal for PostgresJournal {
 
     async fn queues(&self) -> Result<Vec<QueueInfo>> {
         queues::list(&self.shared).await
+    }
+
+    async fn delete_closed(&self, deletion: &Deletion) -> Result<Deleted> {
+        delete::delete_closed(&self.shared, deletion).await
     }
 
     async fn notify(&self, hints: &[Hint]) -> Result<()> {

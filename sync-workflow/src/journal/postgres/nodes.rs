@@ -87,8 +87,8 @@ pub(super) async fn renew(lane: &Lane, node: NodeId, lease: Duration) -> Result<
     })
 }
 
-/// A lease that is longer than the calendar is cut to a century.
-fn microseconds(lease: Duration) -> i64 {
+/// A duration that is longer than the calendar is cut to a century.
+pub(super) fn microseconds(lease: Duration) -> i64 {
     const CENTURY: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
     i64::try_from(lease.min(CENTURY).as_micros()).expect("a century is a number of microseconds")
 }

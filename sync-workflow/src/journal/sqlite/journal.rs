@@ -9,7 +9,7 @@ use sqlx::{Sqlite, SqliteConnection, Transaction};
 use tokio::sync::OwnedMutexGuard;
 
 use super::{
-    attempt, claim, commit, describe,
+    attempt, claim, commit, delete, describe,
     file::{self, File},
     node, operator, published, queue, record, run, signal, start,
     value::{Micros, micros, timestamp},
@@ -17,10 +17,10 @@ use super::{
 use crate::{
     id::{NodeId, Position, RunId},
     journal::{
-        Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Error, Hint, History,
-        HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page, Published,
-        QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector, SignalOutcome,
-        StartOutcome, StepTransaction, TransactionCommit, WokenRun,
+        Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Deleted, Deletion, Error,
+        Hint, History, HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page,
+        Published, QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector,
+        SignalOutcome, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
         memory::{bounds, deliver::final_status, foreign, lease_end},
     },
     record::Record,
@@ -413,6 +413,23 @@ impl Journal for SqliteJournal {
         let (queue, limits) = (queue.to_owned(), *limits);
         self.write(move |connection, now| {
             Box::pin(async move { queue::limit(connection, &queue, &limits, now).await })
+        })
+        .await
+    }
+
+    async fn delete_closed(&self, deletion: &Deletion) -> Result<Deleted> {
+        let deletion = deletion.clone();
+        let Ok(until) = timestamp(self.file.now()).checked_sub(deletion.closed_for) else {
+            return Ok(Deleted::default());
+        };
+        let until = micros(until);
+        let mut reader = self.file.read().await?;
+        if !delete::has_any(&mut reader, &deletion, until).await? {
+            return Ok(Deleted::default());
+        }
+        drop(reader);
+        self.write(move |connection, _| {
+            Box::pin(async move { delete::delete_closed(connection, &deletion, until).await })
         })
         .await
     }

@@ -14,10 +14,10 @@ use jiff::Timestamp;
 use sync_workflow::{
     id::{NodeId, Position, RunId},
     journal::{
-        Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Error, Hint, History,
-        HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page, Published,
-        QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector, SignalOutcome,
-        StartOutcome, StepTransaction, TransactionCommit, WokenRun,
+        Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Deleted, Deletion, Error,
+        Hint, History, HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page,
+        Published, QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector,
+        SignalOutcome, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
     },
     record::Record,
 };
@@ -271,6 +271,10 @@ impl Journal for Faulty {
 
     async fn resume(&self, run: &RunSelector) -> Result<Option<WokenRun>> {
         self.inner.resume(run).await
+    }
+
+    async fn delete_closed(&self, deletion: &Deletion) -> Result<Deleted> {
+        self.inner.delete_closed(deletion).await
     }
 
     async fn outcome(&self, run: RunId) -> Result<Option<Closed>> {

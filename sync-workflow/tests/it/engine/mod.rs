@@ -20,6 +20,7 @@ mod parking;
 mod pausing;
 mod queues;
 mod remote;
+mod retention;
 mod runs;
 mod structure;
 mod tags;

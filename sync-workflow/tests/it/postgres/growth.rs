@@ -2,7 +2,12 @@
 
 use std::fmt::Write as _;
 
-use sync_workflow::journal::{ClaimRequest, NewSignal, RunFilter};
+use std::time::Duration;
+
+use sync_workflow::{
+    journal::{ClaimRequest, Deletion, NewSignal, RunFilter},
+    tag::Tags,
+};
 use throwaway_postgres::Cluster;
 
 use super::*;
@@ -264,6 +269,15 @@ async fn blocks(cluster: &Cluster, runs: u32) -> Vec<(&'static str, i64)> {
         let both = tagged([("sort", "ended"), ("tenant", "42")]);
         let found = journal.list(&both).await.unwrap();
         assert_eq!(found.items.len(), 50);
+    });
+    measure!("delete what ended", |_n| {
+        let deletion = Deletion {
+            workflow: "greet".into(),
+            closed_for: Duration::ZERO,
+            after: None,
+        };
+        let deleted = journal.delete_closed(&deletion).await.unwrap();
+        assert_eq!(deleted.runs, Deletion::MAX_RUNS);
     });
     costs
 }
