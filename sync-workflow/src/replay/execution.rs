@@ -56,9 +56,10 @@ pub struct Execution {
 
 impl Execution {
     /// Puts a run's code and journal together. `alarm` is woken when something wakes the workflow
-    /// that is not a durable call; call [`Self::check`] then.
+    /// that is not a durable call, or makes one from elsewhere; call [`Self::check`] then.
     pub(crate) fn new(machine: SharedMachine, future: BodyFuture, alarm: Waker) -> Self {
         let tracker = Tracker::new(alarm);
+        lock(&machine).track(Arc::clone(&tracker));
         let waker = Waker::from(Arc::clone(&tracker));
         Self {
             machine,
@@ -114,12 +115,16 @@ impl Execution {
         self.turn()
     }
 
-    /// Looks whether something foreign woke the workflow.
+    /// Looks whether something foreign woke the workflow, or made a durable call in its name.
     #[must_use]
     pub fn check(&self) -> Option<Fault> {
-        self.tracker.is_foreign().then_some(Fault::ForeignAwait {
-            detail: "it was woken by something outside",
-        })
+        let stray = lock(&self.machine).take_fault();
+        let foreign = || {
+            self.tracker.is_foreign().then_some(Fault::ForeignAwait {
+                detail: "it was woken by something outside",
+            })
+        };
+        stray.or_else(foreign)
     }
 
     /// The record with which a transactional step would complete a command now, unless nobody

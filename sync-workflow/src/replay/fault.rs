@@ -23,6 +23,12 @@ pub enum Fault {
         /// How it was noticed.
         detail: &'static str,
     },
+    /// A durable call of the run was made by something else than its code.
+    #[error(
+        "a durable call was made outside of the workflow's own code (in a spawned task, a thread, an activity or the body of \
+         a transaction): make it in the workflow, and combine calls with join!, select! or FuturesUnordered"
+    )]
+    StrayCall,
     /// The workflow keeps waking itself and makes no durable call.
     #[error("the workflow woke itself {polls} times without making a durable call")]
     BusyLoop {

@@ -20,6 +20,7 @@ use super::{
     fault::{Asked, Fault, Mismatch},
     scope::{ScopeId, Scopes},
     turn::{ChildStart, Continuation},
+    waker::Tracker,
 };
 use crate::{
     id::{CommandId, Position, RunId, WorkflowId},
@@ -68,6 +69,8 @@ pub(crate) struct Machine {
     /// Children that were started and have not closed, as far as the run was told.
     open_children: usize,
     fault: Option<Fault>,
+    /// Knows whether the code is being polled, once there is an execution that does so.
+    tracker: Option<Arc<Tracker>>,
     out: Output,
 }
 
@@ -130,6 +133,7 @@ impl Machine {
             tagged: BTreeSet::new(),
             open_children: 0,
             fault: None,
+            tracker: None,
             out: Output::default(),
         }
     }
@@ -192,6 +196,11 @@ impl Machine {
 
 // What the execution does between polls.
 impl Machine {
+    /// From here on durable calls are made while the tracked code is polled, and at no other time.
+    pub(super) fn track(&mut self, tracker: Arc<Tracker>) {
+        self.tracker = Some(tracker);
+    }
+
     pub(super) const fn next_position(&self) -> Position {
         self.next_position
     }

@@ -1,4 +1,5 @@
-//! The tracking waker: it notices a workflow that awaits something that is not a durable call.
+//! The tracking waker: it notices a workflow that awaits something that is not a durable call, and durable calls that
+//! are made elsewhere.
 
 use std::{
     cell::Cell,
@@ -46,6 +47,16 @@ impl Tracker {
         work()
     }
 
+    /// Whether this thread is polling the run, or granting to it.
+    pub(super) fn is_inside(self: &Arc<Self>) -> bool {
+        INSIDE.get() == self.address()
+    }
+
+    /// Has the driver check the run.
+    pub(super) fn sound_alarm(&self) {
+        self.alarm.wake_by_ref();
+    }
+
     /// Whether the future asked to be polled again since the last call.
     pub(super) fn take_woken(&self) -> bool {
         self.woken.swap(false, Ordering::AcqRel)
@@ -66,11 +77,11 @@ impl Wake for Tracker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if INSIDE.get() == self.address() {
+        if self.is_inside() {
             self.woken.store(true, Ordering::Release);
         } else {
             self.foreign.store(true, Ordering::Release);
-            self.alarm.wake_by_ref();
+            self.sound_alarm();
         }
     }
 }

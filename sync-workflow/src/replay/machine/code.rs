@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use super::{Machine, NOW, Replayed, decode_time};
 use crate::{
+    failure::Failure,
     id::CommandId,
     record::{Record, RecordKind},
     replay::{
@@ -24,6 +25,7 @@ use crate::{
 impl Machine {
     /// Numbers a command. This happens when the call is built, before its first poll.
     pub(crate) fn build(&mut self, command: Command) -> CommandId {
+        self.notice_strays();
         let id = self.next_command_id();
         self.commands.insert(id, command);
         id
@@ -38,6 +40,11 @@ impl Machine {
 
     /// Polls a durable call: asks for it at the first poll, consumes its value once it is granted.
     pub(crate) fn poll(&mut self, id: CommandId, waker: &Waker) -> Poll<Resolution> {
+        if self.notice_strays() {
+            // Nobody would ever wake it.
+            let failure = Failure::final_error(Fault::StrayCall.to_string());
+            return Poll::Ready(Resolution::Failure(failure));
+        }
         let Some(command) = self.commands.get_mut(&id) else {
             return Poll::Pending;
         };
@@ -90,8 +97,20 @@ impl Machine {
         }
     }
 
+    /// Notes a fault if the calling thread is not the one that polls the code: whatever asks for something there does so
+    /// at a time that no replay repeats.
+    fn notice_strays(&mut self) -> bool {
+        let Some(tracker) = self.tracker.as_ref().filter(|tracker| !tracker.is_inside()) else {
+            return false;
+        };
+        tracker.sound_alarm();
+        self.fail_with(Fault::StrayCall);
+        true
+    }
+
     /// The time of this turn: one value for all code between two completions.
     pub(crate) fn now(&mut self) -> Timestamp {
+        self.notice_strays();
         if let Some(told) = self.told_now {
             return told;
         }
@@ -109,6 +128,7 @@ impl Machine {
 
     /// The recorded value of the next side effect, or the command number to record it under.
     pub(crate) fn recorded_side_effect(&mut self, name: &str) -> Result<Bytes, CommandId> {
+        self.notice_strays();
         let command = self.next_command_id();
         let asked = Asked {
             command,
@@ -146,6 +166,7 @@ impl Machine {
     /// The version of a change that this run goes by: the one that it chose before, the latest one if it
     /// gets here for the first time, and the earliest one if it passed here before there was a change.
     pub(crate) fn version(&mut self, change: &str, supported: &RangeInclusive<u32>) -> u32 {
+        self.notice_strays();
         let chosen = match self.versions.get(change) {
             Some(chosen) => *chosen,
             None => self.choose_version(change, supported),
@@ -178,6 +199,7 @@ impl Machine {
 
     /// Shows a value. What was shown before the end of the journal was committed with it.
     pub(crate) fn publish(&mut self, name: &str, payload: Bytes) {
+        self.notice_strays();
         if !self.is_replaying() && !self.has_fault() {
             self.out.published.push((name.into(), payload));
         }
@@ -204,6 +226,7 @@ impl Machine {
     /// 128 bits that follow from the run and the number of the command: the same in every replay,
     /// and different everywhere else.
     pub(crate) fn entropy(&mut self) -> u128 {
+        self.notice_strays();
         let command = self.next_command_id();
         self.entropy_of(command)
     }

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use sync_workflow::{Activity, Context, Failure, RunError, status::RunStatus};
+use sync_workflow::{
+    Activity, Context, Failure, RunError, context::WorkflowCallee, status::RunStatus,
+    worker::IntoWorkflow,
+};
 
 use super::{
     Storage,
@@ -19,6 +22,9 @@ use super::{
 on_every_journal![
     a_panic_in_a_workflow_parks_the_run_and_the_worker_goes_on,
     a_foreign_await_parks_the_run,
+    a_call_in_a_spawned_task_parks_the_run,
+    a_call_in_a_thread_parks_the_run,
+    a_call_in_the_body_of_a_transaction_parks_the_run,
     an_undecodable_input_parks_the_run,
     changed_code_parks_the_run_and_the_right_code_goes_on,
     a_run_that_kills_its_workers_is_parked,
@@ -78,6 +84,54 @@ async fn a_foreign_await_parks_the_run(storage: Storage) {
     };
     assert!(reason.contains("not a durable call"), "{reason}");
     worker.shutdown().await;
+}
+
+/// The reason for which a run of this workflow is parked.
+async fn reason_of<M: 'static, W>(storage: &Storage, workflow: W) -> String
+where
+    W: IntoWorkflow<M> + WorkflowCallee<M, Input = (), Output = u64, Error = Failure> + Copy,
+{
+    let worker = quick().workflow(workflow).activity(double);
+    let worker = storage.start(worker).await;
+    let handle = worker.client().start(workflow, "a", ()).await.unwrap();
+    let Err(RunError::Parked { reason }) = handle.result().await else {
+        panic!("not parked")
+    };
+    worker.shutdown().await;
+    reason
+}
+
+async fn a_call_in_a_spawned_task_parks_the_run(storage: Storage) {
+    async fn spawns(ctx: Context, (): ()) -> Result<u64, Failure> {
+        let call = ctx.activity(double, 1);
+        // The workflow waits for something durable, so that the spawned call is what is noticed.
+        let spawned = tokio::spawn(call);
+        ctx.wait::<()>("never").await?;
+        Ok(spawned.await??)
+    }
+    let reason = reason_of(&storage, spawns).await;
+    assert!(reason.contains("in a spawned task"), "{reason}");
+}
+
+async fn a_call_in_a_thread_parks_the_run(storage: Storage) {
+    async fn threads(ctx: Context, (): ()) -> Result<u64, Failure> {
+        let number = std::thread::spawn(move || ctx.random()).join();
+        Ok(number.unwrap_or_default())
+    }
+    let reason = reason_of(&storage, threads).await;
+    assert!(reason.contains("a thread"), "{reason}");
+}
+
+async fn a_call_in_the_body_of_a_transaction_parks_the_run(storage: Storage) {
+    async fn calls(ctx: Context, (): ()) -> Result<u64, Failure> {
+        let inner = ctx.clone();
+        let step = ctx.transaction("step", async move |_tx| {
+            Ok::<u64, Failure>(inner.activity(double, 1).await?)
+        });
+        Ok(step.await?)
+    }
+    let reason = reason_of(&storage, calls).await;
+    assert!(reason.contains("the body of a transaction"), "{reason}");
 }
 
 async fn an_undecodable_input_parks_the_run(storage: Storage) {
