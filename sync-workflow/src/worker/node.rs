@@ -393,6 +393,12 @@ impl Node {
         }
     }
 
+    /// A run is parked: whoever awaits it, here or elsewhere, looks.
+    pub(crate) fn parked(&self, run: RunId) {
+        self.watchers.changed(run);
+        self.notifier.hint(Hint::Closed(run));
+    }
+
     /// Clients of other processes await these runs.
     pub(crate) fn closed_elsewhere_awaited(&self, runs: Vec<RunId>) {
         for run in runs {

@@ -147,7 +147,7 @@ impl Driver {
             }
             Some(Ending::Parked) => {
                 self.left = SliceEnd::Parked;
-                self.node.watchers.changed(self.claimed.run);
+                self.node.parked(self.claimed.run);
             }
             Some(Ending::Released) => {
                 self.left = SliceEnd::Released;
