@@ -41,7 +41,8 @@
 //! - [`journal`]: the storage port and its three journals.
 //! - [`client`]: start, signal, cancel, await, list, from any process.
 //! - [`telemetry`]: spans, metrics, and log lines that a replay does not repeat.
-//! - [`testing`]: hold a workflow against a recorded journal, at every place where it could be cut.
+//! - [`testing`]: run workflows on a clock that skips time, crash them at every commit, play them in many orders, hold
+//!   them against recorded journals.
 //!
 //! # What is promised
 //!

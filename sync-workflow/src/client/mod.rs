@@ -411,6 +411,12 @@ impl Client {
         Self { look_again, ..self }
     }
 
+    /// The same client, whose runs are named by somebody else.
+    #[cfg(feature = "testing")]
+    pub(crate) fn naming_runs(self, run_ids: RunIds) -> Self {
+        Self { run_ids, ..self }
+    }
+
     /// How long to wait for a hint before the journal is asked.
     fn patience(&self) -> Duration {
         self.look_again.mul_f64(0.8 + 0.4 * fastrand::f64())

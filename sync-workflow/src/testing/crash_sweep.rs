@@ -1,17 +1,13 @@
 //! A worker that dies at every commit in turn.
 
-use std::{
-    fmt::Debug,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::{fmt::Debug, sync::Arc};
+
+use super::{
+    TestEnvironment,
+    stage::{Plan, Played, play},
+    tap::{Crash, Side},
 };
-
-use tokio::{sync::Notify, time::Instant};
-
-use super::environment::{on_test_time, start, test_time};
-use crate::{client::Client, journal::memory::MemoryJournal, worker::WorkerBuilder};
+use crate::{client::Client, worker::WorkerBuilder};
 
 /// What a sweep went through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,13 +75,34 @@ where
     E: Default,
     T: PartialEq + Debug,
 {
+    let scenario = async |env: &TestEnvironment, _: &E| scenario(env.client()).await;
+    sweep(worker, scenario, check).0
+}
+
+/// The sweep of a scenario that sees the environment and the effects, and its outcome.
+pub(super) fn sweep<E, T>(
+    worker: impl Fn(&Arc<E>) -> WorkerBuilder,
+    scenario: impl AsyncFn(&TestEnvironment, &E) -> T,
+    check: impl Fn(&E),
+) -> (Sweep, T)
+where
+    E: Default,
+    T: PartialEq + Debug,
+{
     let play = |crash: Option<Crash>| {
         let effects = Arc::new(E::default());
-        let played = on_test_time(played(|| worker(&effects), &scenario, crash));
+        let plan = Plan { crash, seed: None };
+        let played = play(
+            plan,
+            || worker(&effects),
+            async |env| scenario(env, &effects).await,
+        );
         check(&effects);
         played
     };
-    let (expected, commits) = play(None);
+    let Played {
+        outcome, commits, ..
+    } = play(None);
     let mut sweep = Sweep {
         commits,
         crashes: 0,
@@ -93,28 +110,12 @@ where
     for commit in 1..=commits {
         for side in [Side::Before, Side::After] {
             let _told = TellOnPanic(commit, side);
-            let (outcome, _) = play(Some(Crash { commit, side }));
-            assert_eq!(outcome, expected, "with a crash {side:?} commit {commit}");
+            let again = play(Some(Crash { commit, side })).outcome;
+            assert_eq!(again, outcome, "with a crash {side:?} commit {commit}");
             sweep.crashes += 1;
         }
     }
-    sweep
-}
-
-/// When the worker dies.
-#[derive(Debug, Clone, Copy)]
-struct Crash {
-    commit: u64,
-    side: Side,
-}
-
-/// On which side of a commit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Side {
-    /// It never happens.
-    Before,
-    /// It has happened, and nobody hears of it.
-    After,
+    (sweep, outcome)
 }
 
 /// Says which crash a panic belongs to.
@@ -124,67 +125,6 @@ impl Drop for TellOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("this was with a crash {:?} commit {}", self.1, self.0);
-        }
-    }
-}
-
-/// Plays a scenario, with a crash or without, and counts its commits.
-async fn played<T>(
-    worker: impl Fn() -> WorkerBuilder,
-    scenario: &impl AsyncFn(&Client) -> T,
-    crash: Option<Crash>,
-) -> (T, u64) {
-    let begun = Instant::now();
-    let commits = Arc::new(Commits {
-        count: AtomicU64::new(0),
-        crash,
-        reached: Notify::new(),
-    });
-    let journal = MemoryJournal::with_clock(move || test_time(begun)).tapped(Arc::clone(&commits));
-    let client = Client::of_test(&journal);
-    let mut running = start(worker(), &journal).await;
-    let mut outcome = std::pin::pin!(scenario(&client));
-    let outcome = tokio::select! {
-        outcome = &mut outcome => outcome,
-        () = commits.reached.notified() => {
-            running.abandon().await;
-            journal.end_all_leases();
-            running = start(worker(), &journal).await;
-            outcome.await
-        }
-    };
-    running.shutdown().await;
-    (outcome, commits.count.load(Ordering::SeqCst))
-}
-
-/// The commits of a journal, counted, with a crash at one of them.
-#[derive(Debug)]
-pub(crate) struct Commits {
-    count: AtomicU64,
-    crash: Option<Crash>,
-    reached: Notify,
-}
-
-impl Commits {
-    /// A commit is about to happen. Never returns where the worker dies before it.
-    pub(crate) async fn before(&self) -> u64 {
-        let commit = self.count.fetch_add(1, Ordering::SeqCst) + 1;
-        self.perhaps(commit, Side::Before).await;
-        commit
-    }
-
-    /// It has happened. Never returns where the worker dies then.
-    pub(crate) async fn after(&self, commit: u64) {
-        self.perhaps(commit, Side::After).await;
-    }
-
-    async fn perhaps(&self, commit: u64, side: Side) {
-        let dies = self
-            .crash
-            .is_some_and(|crash| crash.commit == commit && crash.side == side);
-        if dies {
-            self.reached.notify_one();
-            std::future::pending::<()>().await;
         }
     }
 }

@@ -23,6 +23,8 @@ mod retention;
 mod settings;
 mod simulation;
 mod termination;
+#[cfg(feature = "testing")]
+mod under_test;
 mod watchers;
 
 use std::{sync::Arc, time::Duration};

@@ -61,6 +61,14 @@ impl Registry {
         self.add_workflow(&remote::workflow_name(name), factory)
     }
 
+    /// Puts something around every activity.
+    #[cfg(feature = "testing")]
+    pub(crate) fn wrap_activities(&mut self, wrap: impl Fn(ActivityFactory) -> ActivityFactory) {
+        for factory in self.activities.values_mut() {
+            *factory = wrap(Arc::clone(factory));
+        }
+    }
+
     pub(crate) fn workflow(&self, name: &str) -> Option<&WorkflowFactory> {
         self.workflows.get(name)
     }

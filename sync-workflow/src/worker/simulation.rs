@@ -40,7 +40,7 @@ impl Simulation {
     /// Without it their names are random.
     #[must_use]
     pub fn run_ids(mut self, next: impl Fn() -> RunId + Send + Sync + 'static) -> Self {
-        self.run_ids = RunIds(Some(Arc::new(next)));
+        self.run_ids = RunIds::by(next);
         self
     }
 
@@ -79,6 +79,10 @@ impl WorkerBuilder {
 pub(crate) struct RunIds(Option<Arc<dyn Fn() -> RunId + Send + Sync>>);
 
 impl RunIds {
+    pub(crate) fn by(next: impl Fn() -> RunId + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(next)))
+    }
+
     pub(crate) fn next(&self) -> RunId {
         match &self.0 {
             None => RunId::from_uuid(Uuid::now_v7()),

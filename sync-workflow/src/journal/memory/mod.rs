@@ -47,7 +47,7 @@ use crate::{
 pub struct MemoryJournal {
     shared: Arc<Shared>,
     #[cfg(feature = "testing")]
-    commits: Option<Arc<crate::testing::crash_sweep::Commits>>,
+    tap: Option<Arc<crate::testing::Tap>>,
 }
 
 struct Shared {
@@ -58,10 +58,29 @@ struct Shared {
 
 #[cfg(feature = "testing")]
 impl MemoryJournal {
-    /// The same journal, whose commits are told to somebody before and after they happen.
-    pub(crate) fn tapped(mut self, commits: Arc<crate::testing::crash_sweep::Commits>) -> Self {
-        self.commits = Some(commits);
+    /// The same journal, whose calls are told to a test before and after they happen.
+    pub(crate) fn tapped(mut self, tap: Arc<crate::testing::Tap>) -> Self {
+        self.tap = Some(tap);
         self
+    }
+
+    /// What the runs have recorded, by workflow id: how one test differs from another.
+    pub(crate) fn digest(&self) -> u64 {
+        let state = self.lock();
+        let mut runs: Vec<_> = state.runs.values().collect();
+        runs.sort_by(|one, other| {
+            (&one.workflow_id, one.sequence).cmp(&(&other.workflow_id, other.sequence))
+        });
+        let mut hash = xxhash_rust::xxh3::Xxh3::new();
+        for run in runs {
+            hash.update(run.workflow_id.as_str().as_bytes());
+            for (record, _) in &run.records {
+                hash.update(&record.kind.code().to_be_bytes());
+                hash.update(&record.command.0.to_be_bytes());
+                hash.update(record.name.as_bytes());
+            }
+        }
+        hash.digest()
     }
 
     /// Ends the lease of every node, so that their runs are free.
@@ -92,7 +111,15 @@ impl MemoryJournal {
                 clock: Box::new(clock),
             }),
             #[cfg(feature = "testing")]
-            commits: None,
+            tap: None,
+        }
+    }
+
+    /// Waits for as long as a test that explores schedules holds the call up.
+    async fn turn(&self) {
+        #[cfg(feature = "testing")]
+        if let Some(tap) = &self.tap {
+            tap.call().await;
         }
     }
 
@@ -152,10 +179,10 @@ impl Journal for MemoryJournal {
     async fn commit(&self, node: NodeId, batch: &Batch) -> Result<BatchOutcome> {
         bounds::check_batch(batch)?;
         #[cfg(feature = "testing")]
-        if let Some(commits) = &self.commits {
-            let number = commits.before().await;
+        if let Some(tap) = &self.tap {
+            let number = tap.before_commit().await;
             let outcome = self.lock().commit(node, batch, self.now());
-            commits.after(number).await;
+            tap.after_commit(number).await;
             return outcome;
         }
         self.lock().commit(node, batch, self.now())
@@ -169,6 +196,7 @@ impl Journal for MemoryJournal {
     }
 
     async fn claim(&self, node: NodeId, request: &ClaimRequest) -> Result<Claim> {
+        self.turn().await;
         self.lock().claim(node, request, self.now())
     }
 
@@ -182,10 +210,12 @@ impl Journal for MemoryJournal {
     }
 
     async fn load(&self, run: RunId, from: Position, limit: u32) -> Result<History> {
+        self.turn().await;
         Ok(self.lock().load(run, from, limit))
     }
 
     async fn inbox(&self, run: RunId, children: &[RunId], limit: u32) -> Result<Inbox> {
+        self.turn().await;
         Ok(self.lock().inbox(run, children, limit))
     }
 
@@ -201,10 +231,10 @@ impl Journal for MemoryJournal {
         bounds::check_record(&commit.record)?;
         match transaction {
             #[cfg(feature = "testing")]
-            OpenTransaction::Memory if let Some(commits) = &self.commits => {
-                let number = commits.before().await;
+            OpenTransaction::Memory if let Some(tap) = &self.tap => {
+                let number = tap.before_commit().await;
                 let outcome = self.lock().commit_step(commit, self.now());
-                commits.after(number).await;
+                tap.after_commit(number).await;
                 outcome
             }
             OpenTransaction::Memory => self.lock().commit_step(commit, self.now()),
@@ -215,6 +245,7 @@ impl Journal for MemoryJournal {
 
     async fn start(&self, run: &NewRun) -> Result<StartOutcome> {
         bounds::check_new_run(run)?;
+        self.turn().await;
         Ok(self.lock().start(run, None, self.now()))
     }
 
@@ -230,11 +261,13 @@ impl Journal for MemoryJournal {
 
     async fn signal(&self, signal: &NewSignal) -> Result<SignalOutcome> {
         bounds::check_signal(signal)?;
+        self.turn().await;
         Ok(self.lock().signal(signal, self.now()))
     }
 
     async fn send_signal(&self, node: NodeId, signal: &NewSignal) -> Result<SignalOutcome> {
         bounds::check_signal(signal)?;
+        self.turn().await;
         self.lock().send_signal(node, signal, self.now())
     }
 
@@ -249,6 +282,7 @@ impl Journal for MemoryJournal {
     }
 
     async fn request_cancel(&self, run: &RunSelector) -> Result<Option<WokenRun>> {
+        self.turn().await;
         Ok(self.lock().request_cancel(run, self.now()))
     }
 
@@ -325,6 +359,7 @@ impl Journal for MemoryJournal {
     }
 
     async fn notify(&self, hints: &[Hint]) -> Result<()> {
+        self.turn().await;
         self.shared.bulletin.post(hints.iter().cloned());
         Ok(())
     }

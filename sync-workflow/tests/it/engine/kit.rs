@@ -9,11 +9,11 @@ use std::{
 };
 
 use sync_workflow::{
-    Activity, ActivityContext, Client, Context, Failure, Worker,
-    testing::{TestEnvironment, crash_sweep},
+    Activity, ActivityContext, Client, Context, Failure, Worker, WorkerBuilder,
+    testing::{TestEnvironment, crash_sweep, durable_test},
 };
 
-use super::code::{double, soon};
+use super::code::{double, doubled, soon};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -35,7 +35,7 @@ async fn reminds(ctx: Context, name: String) -> Result<Vec<String>, Failure> {
     Ok(sent)
 }
 
-fn mocked(failures: u32) -> sync_workflow::WorkerBuilder {
+fn mocked(failures: u32) -> WorkerBuilder {
     let calls = Arc::new(AtomicU32::new(0));
     Worker::builder()
         .workflow(reminds)
@@ -135,7 +135,7 @@ async fn order(ctx: Context, cents: u64) -> Result<u64, Failure> {
     Ok(first + child? + second? + step.await?)
 }
 
-fn shop(ledger: &Arc<Ledger>) -> sync_workflow::WorkerBuilder {
+fn shop(ledger: &Arc<Ledger>) -> WorkerBuilder {
     let worker = Worker::builder().workflow(order).workflow(part);
     worker.activity(Charge(Arc::clone(ledger)))
 }
@@ -197,4 +197,69 @@ fn a_worker_that_cannot_start_is_told() {
         Worker::builder().workflow(part).workflow(part),
         async |_| {},
     );
+}
+
+#[test]
+#[should_panic(expected = "open are b (\"waits\", pending)")]
+fn a_test_that_waits_for_nothing_is_told() {
+    async fn waits(ctx: Context, (): ()) -> Result<(), Failure> {
+        Ok(ctx.wait("what nobody sends").await?)
+    }
+    TestEnvironment::run(Worker::builder().workflow(waits), async |env| {
+        let handle = env.client().start(waits, "b", ()).await.unwrap();
+        drop(handle.result().await);
+    });
+}
+
+#[test]
+fn a_parked_run_is_told_at_once() {
+    async fn panics(_ctx: Context, (): ()) -> Result<(), Failure> {
+        panic!("on purpose")
+    }
+    TestEnvironment::run(Worker::builder().workflow(panics), async |env| {
+        let handle = env.client().start(panics, "a", ()).await.unwrap();
+        let parked = handle.result().await.unwrap_err().to_string();
+        assert!(parked.contains("on purpose"), "{parked}");
+        let now = env.now().to_string();
+        assert!(now.starts_with("2026-01-01T00:00:00"), "{now}");
+    });
+}
+
+#[test]
+fn runs_have_the_same_names_in_every_test() {
+    let named = || {
+        TestEnvironment::run(Worker::builder().workflow(part), async |env| {
+            let handle = env.client().start(part, "a", 1).await.unwrap();
+            handle.run_id()
+        })
+    };
+    assert_eq!(named(), named());
+}
+
+#[test]
+fn a_durable_test_plays_crashes_and_schedules() {
+    let plays = AtomicU32::new(0);
+    durable_test(0..20, shop, async |env, ledger| {
+        plays.fetch_add(1, Ordering::SeqCst);
+        let outcome = buys(env.client()).await;
+        assert_eq!(ledger.charged.lock().unwrap().values().sum::<u64>(), 112);
+        outcome
+    });
+    assert!(plays.into_inner() > 20 + 2 * 6);
+}
+
+#[test]
+#[should_panic(expected = "left: 2")]
+fn a_durable_test_finds_what_depends_on_a_crash() {
+    let worker = |calls: &Arc<AtomicU32>| {
+        let calls = Arc::clone(calls);
+        Worker::builder().workflow(doubled).mock(double, move |_| {
+            let call = calls.fetch_add(1, Ordering::SeqCst) + 1;
+            async move { Ok(call.into()) }
+        })
+    };
+    durable_test(0..0, worker, async |env, _| {
+        let handle = env.client().start(doubled, "a", 1).await.unwrap();
+        handle.result().await.unwrap()
+    });
 }

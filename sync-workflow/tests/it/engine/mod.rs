@@ -7,6 +7,7 @@ mod combinators;
 mod crash;
 mod drain;
 mod eviction;
+mod exploring;
 mod failing_commits;
 mod faults;
 mod fence;
