@@ -14,6 +14,9 @@ use crate::{client::Client, journal::memory::MemoryJournal, worker::WorkerBuilde
 /// waits: a sleep of thirty days takes microseconds, and the same test gives the same result however busy the
 /// machine is, with the same names of runs, random numbers and jitter. It begins on 2026-01-01.
 ///
+/// The worker serves every queue: activities and children that are sent to another one run here too, by the mock or
+/// the real code that the worker knows.
+///
 /// ```
 /// use std::time::Duration;
 /// use sync_workflow::{Context, Failure, Worker, testing::TestEnvironment};

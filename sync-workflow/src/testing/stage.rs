@@ -64,7 +64,9 @@ pub(super) fn play<T>(
     on_test_time(async {
         let begun = Instant::now();
         let tap = Arc::new(Tap::new(plan.crash, plan.seed));
-        let journal = MemoryJournal::with_clock(move || test_time(begun)).tapped(Arc::clone(&tap));
+        let journal = MemoryJournal::with_clock(move || test_time(begun))
+            .with_one_queue()
+            .tapped(Arc::clone(&tap));
         let run_ids = RunIds::of_test(begun);
         let mut start = async || start(&plan, worker(), &journal, &run_ids, &tap).await;
         let mut running = start().await;

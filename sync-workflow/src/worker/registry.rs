@@ -61,6 +61,29 @@ impl Registry {
         self.add_workflow(&remote::workflow_name(name), factory)
     }
 
+    /// Registers an activity in the place of the one that has the name, if any has.
+    #[cfg(feature = "testing")]
+    pub(crate) fn replace_activity(
+        &mut self,
+        name: &str,
+        factory: ActivityFactory,
+    ) -> Result<(), Error> {
+        self.activities.remove(name);
+        self.add_activity(name, factory)
+    }
+
+    /// Registers, for every activity, the workflow that runs it for other queues.
+    #[cfg(feature = "testing")]
+    pub(crate) fn serve_every_activity(&mut self) -> Result<(), Error> {
+        let names: Vec<_> = self.activities.keys().cloned().collect();
+        for name in names {
+            if self.workflow(&remote::workflow_name(&name)).is_none() {
+                self.serve_activity(&name)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Puts something around every activity.
     #[cfg(feature = "testing")]
     pub(crate) fn wrap_activities(&mut self, wrap: impl Fn(ActivityFactory) -> ActivityFactory) {

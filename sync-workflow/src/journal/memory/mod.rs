@@ -64,6 +64,12 @@ impl MemoryJournal {
         self
     }
 
+    /// The same journal, in which a worker of any queue finds the runs of all.
+    pub(crate) fn with_one_queue(self) -> Self {
+        self.lock().is_one_queue = true;
+        self
+    }
+
     /// What the runs have recorded, by workflow id: how one test differs from another.
     pub(crate) fn digest(&self) -> u64 {
         let state = self.lock();

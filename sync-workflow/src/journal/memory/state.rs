@@ -36,6 +36,8 @@ pub(super) struct State {
     /// What each chain shows, by name.
     pub(super) published: HashMap<RunId, BTreeMap<Arc<str>, Published>>,
     pub(super) last_signal: i64,
+    /// Whether the runs of all queues stand in one, as for the one worker of a test.
+    pub(super) is_one_queue: bool,
     /// The ids of the signals that each workflow id was sent.
     pub(super) sent: HashMap<WorkflowId, HashSet<Arc<str>>>,
 }
@@ -169,6 +171,7 @@ impl State {
 
     /// The pending runs of a queue with their wake-up times, the earliest first.
     pub(super) fn sleepers(&self, queue: &str) -> impl Iterator<Item = (Timestamp, RunId)> {
+        let queue = if self.is_one_queue { "" } else { queue };
         self.sleepers.get(queue).into_iter().flatten().copied()
     }
 
@@ -183,7 +186,11 @@ impl State {
             other => other,
         };
         let left = std::mem::replace(&mut run.stand, stand.clone());
-        let queue = Arc::clone(&run.queue);
+        let queue = if self.is_one_queue {
+            "".into()
+        } else {
+            Arc::clone(&run.queue)
+        };
         if run.ticket.admission == Admission::Waiting && !matches!(stand, Stand::Pending(_)) {
             self.stop_waiting(id);
         }

@@ -9,11 +9,11 @@ use std::{
 };
 
 use sync_workflow::{
-    Activity, ActivityContext, Client, Context, Failure, Worker, WorkerBuilder,
+    Activity, ActivityContext, CallError, Client, Context, Failure, Worker, WorkerBuilder,
     testing::{TestEnvironment, crash_sweep, durable_test},
 };
 
-use super::code::{double, doubled, soon};
+use super::code::{FlakyError, double, doubled, soon};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -197,6 +197,107 @@ fn a_worker_that_cannot_start_is_told() {
         Worker::builder().workflow(part).workflow(part),
         async |_| {},
     );
+}
+
+async fn flaky(n: u64) -> Result<String, FlakyError> {
+    Err(FlakyError::NotYet(u32::try_from(n).unwrap()))
+}
+
+/// What the activity said, and its last error if it gave up.
+async fn tries(ctx: Context, n: u64) -> Result<String, Failure> {
+    match ctx.activity(flaky, n).retry(soon(5)).await {
+        Ok(said) => Ok(said),
+        Err(CallError::Failed(error)) => Ok(format!("typed: {error}")),
+        Err(other) => Err(other.into()),
+    }
+}
+
+fn outcome_of_tries(worker: WorkerBuilder) -> String {
+    TestEnvironment::run(worker.workflow(tries), async |env| {
+        let handle = env.client().start(tries, "a", 7).await.unwrap();
+        handle.result().await.unwrap()
+    })
+}
+
+#[test]
+fn a_mock_sees_what_the_activity_would() {
+    let worker = Worker::builder().mock_with_context(flaky, async |ctx: ActivityContext, n| {
+        let seen = ctx.details::<Vec<String>>().unwrap();
+        let mut seen = seen.unwrap_or_default();
+        seen.push(ctx.idempotency_key());
+        ctx.heartbeat(&seen);
+        match ctx.attempt() {
+            3 => Ok(format!("{n} of {} by {seen:?}", ctx.workflow_id())),
+            attempt => Err(FlakyError::NotYet(attempt)),
+        }
+    });
+    let said = outcome_of_tries(worker);
+    let (head, keys) = said.split_once(" by ").unwrap();
+    assert_eq!(head, "7 of a");
+    let keys: Vec<_> = keys.split('"').filter(|key| key.contains('/')).collect();
+    assert!(keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+    assert!(keys[0].ends_with("/0"), "{keys:?}");
+}
+
+#[test]
+fn a_mock_fails_with_the_error_of_the_activity() {
+    let worker = Worker::builder().mock(flaky, async |_| Err(FlakyError::Never));
+    assert_eq!(outcome_of_tries(worker), "typed: Never");
+}
+
+#[test]
+fn a_mock_takes_the_place_of_what_is_registered() {
+    let real = || Worker::builder().activity(flaky);
+    assert_eq!(outcome_of_tries(real()), "typed: NotYet(7)");
+    let mocked = real().mock(flaky, async |_| Err(FlakyError::Never));
+    let again = mocked.mock(flaky, async |n| Ok(format!("the last of {n}")));
+    assert_eq!(outcome_of_tries(again), "the last of 7");
+}
+
+async fn remotely(ctx: Context, n: u64) -> Result<u64, Failure> {
+    let doubled_there = ctx.activity(double, n).queue("gpu").await?;
+    Ok(ctx.child(doubled, doubled_there).queue("cpu").await?)
+}
+
+fn outcome_of_remotely(worker: WorkerBuilder) -> u64 {
+    let worker = worker.workflow(remotely).workflow(doubled);
+    TestEnvironment::run(worker, async |env| {
+        let handle = env.client().start(remotely, "a", 3).await.unwrap();
+        let outcome = handle.result().await.unwrap();
+        let id = format!("{}/0", handle.run_id());
+        let child = env.client().describe(&id).await.unwrap();
+        assert_eq!(
+            (&*child.queue, &*child.workflow),
+            ("gpu", "activity/double")
+        );
+        outcome
+    })
+}
+
+#[test]
+fn activities_of_other_queues_run_too() {
+    let real = Worker::builder().activity(double);
+    assert_eq!(outcome_of_remotely(real), 12);
+    let served = Worker::builder().remote_activity(double);
+    assert_eq!(outcome_of_remotely(served), 12);
+    let mocked = Worker::builder().mock(double, async |n| Ok(n + 1));
+    assert_eq!(outcome_of_remotely(mocked), 5);
+}
+
+#[test]
+fn a_sweep_reaches_activities_of_other_queues() {
+    let sweep = crash_sweep(
+        |_: &Arc<()>| {
+            let worker = Worker::builder().workflow(remotely).workflow(doubled);
+            worker.activity(double)
+        },
+        async |client: &Client| {
+            let handle = client.start(remotely, "a", 3).await.unwrap();
+            handle.result().await.unwrap()
+        },
+        |()| {},
+    );
+    assert!(sweep.commits >= 4, "{sweep:?}");
 }
 
 #[test]
