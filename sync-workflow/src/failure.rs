@@ -251,6 +251,12 @@ pub trait TypedError: Error + Serialize + DeserializeOwned + Send + Sync + 'stat
 }
 
 /// What activities and workflows may return as their error: [`Failure`], or any [`TypedError`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no error that a journal can hold",
+    label = "neither `Failure` nor a `TypedError`",
+    note = "return `Failure`, into which `?` turns every `std::error::Error`; or implement `TypedError` for the type, so that \
+            workflow code can match on it"
+)]
 pub trait ErrorValue: Send + Sync + Sized + 'static {
     /// The error as the journal records it.
     fn into_failure(self) -> Failure;

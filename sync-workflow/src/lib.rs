@@ -53,9 +53,10 @@
 //!
 //! # Features
 //!
-//! `postgres` and `sqlite` (both on) bring the journals of these databases. Without default
-//! features only the pure core remains, which depends on neither tokio nor sqlx. Off by default: `metrics`,
-//! `opentelemetry` and `tracing-subscriber` (see [`telemetry`]), `testing` and `conformance`.
+//! `postgres` and `sqlite` (both on) bring the journals of these databases, `macros` (on) the attributes
+//! `workflow`, `activity` and `activities`. Without default features only the pure core remains, which depends on
+//! neither tokio nor sqlx. Off by default: `metrics`, `opentelemetry` and `tracing-subscriber` (see [`telemetry`]),
+//! `testing` and `conformance`.
 
 #![cfg_attr(
     not(feature = "runtime"),
@@ -63,6 +64,16 @@
         dead_code,
         unused_imports,
         reason = "the worker drives the core, and is left out of the pure build"
+    )
+)]
+#![cfg_attr(
+    all(
+        feature = "runtime",
+        not(any(feature = "postgres", feature = "sqlite"))
+    ),
+    expect(
+        unused_variables,
+        reason = "without a database there is no transaction to start or signal in"
     )
 )]
 
@@ -90,7 +101,9 @@ pub mod worker;
 
 pub use context::{Context, Workflow};
 pub use failure::{CallError, Cancelled, ErrorValue, Failure, FailureKind, TypedError};
-pub use replay::RetryPolicy;
+pub use replay::{ActivityOptions, RetryPolicy};
+#[cfg(feature = "macros")]
+pub use sync_workflow_macros::{activities, activity, workflow};
 pub use trace::{InvalidTraceContext, TraceContext};
 #[cfg(feature = "runtime")]
 pub use {
@@ -106,6 +119,9 @@ mod guide {
     struct Concepts;
     #[doc = include_str!("../../docs/guide/first-workflow.md")]
     struct FirstWorkflow;
+    #[cfg(feature = "macros")]
+    #[doc = include_str!("../../docs/guide/attributes.md")]
+    struct Attributes;
     #[doc = include_str!("../../docs/guide/patterns.md")]
     struct Patterns;
     #[doc = include_str!("../../docs/guide/pitfalls.md")]

@@ -112,14 +112,19 @@ impl<T: DeserializeOwned, E: ErrorValue> TypedCall<T, E> {
 pub struct ActivityCall<T, E>(TypedCall<T, E>);
 
 impl<T: DeserializeOwned, E: ErrorValue> ActivityCall<T, E> {
-    pub(super) fn new<I: Serialize>(context: &Context, name: Arc<str>, input: &I) -> Self {
+    pub(super) fn new<I: Serialize>(
+        context: &Context,
+        name: Arc<str>,
+        options: ActivityOptions,
+        input: &I,
+    ) -> Self {
         Self(TypedCall::new(
             context,
             name,
             payload::encode(input),
             |input| Request::Activity {
                 input,
-                options: Arc::default(),
+                options: Arc::new(options),
             },
         ))
     }

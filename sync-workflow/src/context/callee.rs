@@ -5,7 +5,7 @@ use std::{any::type_name, future::Future, marker::PhantomData, sync::Arc};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::Context;
-use crate::failure::ErrorValue;
+use crate::{failure::ErrorValue, replay::ActivityOptions};
 
 /// An activity as a type that holds what it needs in `&self`.
 ///
@@ -49,13 +49,20 @@ pub trait Activity: Send + Sync + 'static {
         input: Self::Input,
     ) -> impl Future<Output = Result<Self::Output, Self::Error>> + Send;
 
+    /// How its calls are tried, unless they say otherwise: the defaults of the methods of
+    /// [`ActivityCall`](super::ActivityCall).
+    #[must_use]
+    fn options() -> ActivityOptions {
+        ActivityOptions::default()
+    }
+
     /// How workflow code names it.
     #[must_use]
     fn activity() -> ActivityType<Self>
     where
         Self: Sized,
     {
-        ActivityType(PhantomData)
+        ActivityType::new()
     }
 }
 
@@ -95,6 +102,32 @@ pub trait Workflow: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct ActivityType<A>(PhantomData<fn() -> A>);
 
+#[cfg(feature = "runtime")]
+impl<A: Activity> ActivityType<A> {
+    /// The name, as [`Activity::activity`] gives it.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+#[cfg(feature = "runtime")]
+impl<A: Activity> Default for ActivityType<A> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(feature = "runtime")]
+impl<A> Clone for ActivityType<A> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+#[cfg(feature = "runtime")]
+impl<A> Copy for ActivityType<A> {}
+
 /// Names a [`Workflow`] in a call, without an instance of it.
 #[derive(Debug)]
 pub struct WorkflowType<W>(PhantomData<fn() -> W>);
@@ -103,6 +136,14 @@ pub struct WorkflowType<W>(PhantomData<fn() -> W>);
 /// activity context before it, or [`Activity::activity`].
 ///
 /// `Marker` tells the shapes apart and is always inferred.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be called as an activity",
+    label = "not an activity",
+    note = "an activity is an `async fn` that takes one owned input that serde reads and writes, with or without an \
+            `ActivityContext` before it, and returns a `Result` whose error is a `Failure` or a `TypedError`",
+    note = "an activity that is a type is called by `Charge::activity()`, a method with `#[activity]` by its constant, \
+            as in `Mailer::SEND`"
+)]
 pub trait ActivityCallee<Marker> {
     /// What it is given.
     type Input: Serialize;
@@ -113,12 +154,24 @@ pub trait ActivityCallee<Marker> {
 
     /// The name under which it is registered.
     fn name(&self) -> Arc<str>;
+
+    /// How a call of it is tried, unless it says otherwise.
+    fn options(&self) -> ActivityOptions {
+        ActivityOptions::default()
+    }
 }
 
 /// What can be started as a workflow: an async function of a [`Context`] and one input, or
 /// [`Workflow::workflow`].
 ///
 /// `Marker` tells the shapes apart and is always inferred.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be started as a workflow",
+    label = "not a workflow",
+    note = "a workflow is an `async fn` that takes a `Context` and one owned input that serde reads and writes, and \
+            returns a `Result` whose error is a `Failure` or a `TypedError`",
+    note = "a workflow that is a type is started by `Order::workflow()`"
+)]
 pub trait WorkflowCallee<Marker> {
     /// What it is given.
     type Input: Serialize;
@@ -129,6 +182,25 @@ pub trait WorkflowCallee<Marker> {
 
     /// The name under which it is registered.
     fn name(&self) -> Arc<str>;
+}
+
+/// What the code of activities and workflows returns: a [`Result`]. The attributes take its sides apart.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "the code of an activity or workflow returns a `Result`, and not `{Self}`",
+    label = "not a `Result`",
+    note = "its error is a `Failure` or a `TypedError`; where nothing can fail, return `Ok(…)` and `Result<_, Failure>`"
+)]
+pub trait Outcome {
+    /// What it returns.
+    type Output;
+    /// How it fails.
+    type Error;
+}
+
+impl<O, E> Outcome for Result<O, E> {
+    type Output = O;
+    type Error = E;
 }
 
 /// The name of a plain function: the last part of its path, without generic arguments.
@@ -185,6 +257,37 @@ impl<A: Activity> ActivityCallee<A> for ActivityType<A> {
 
     fn name(&self) -> Arc<str> {
         A::NAME.into()
+    }
+
+    fn options(&self) -> ActivityOptions {
+        A::options()
+    }
+}
+
+/// What `#[activity]` makes of a function.
+#[cfg(feature = "runtime")]
+impl<F: Fn() -> A, A: Activity> ActivityCallee<fn() -> A> for F {
+    type Input = A::Input;
+    type Output = A::Output;
+    type Error = A::Error;
+
+    fn name(&self) -> Arc<str> {
+        A::NAME.into()
+    }
+
+    fn options(&self) -> ActivityOptions {
+        A::options()
+    }
+}
+
+/// What `#[workflow]` makes of a function.
+impl<F: Fn() -> W, W: Workflow> WorkflowCallee<fn() -> W> for F {
+    type Input = W::Input;
+    type Output = W::Output;
+    type Error = W::Error;
+
+    fn name(&self) -> Arc<str> {
+        W::NAME.into()
     }
 }
 

@@ -17,7 +17,7 @@ use uuid::Uuid;
 pub use call::{ActivityCall, Cancellation, ChildCall, SignalCall, Sleep, Wait};
 #[cfg(feature = "runtime")]
 pub use callee::{Activity, ActivityType};
-pub use callee::{ActivityCallee, Workflow, WorkflowCallee, WorkflowType, function_name};
+pub use callee::{ActivityCallee, Outcome, Workflow, WorkflowCallee, WorkflowType, function_name};
 pub use scope::{Elapsed, Saga, Scope};
 #[cfg(feature = "runtime")]
 pub(crate) use transaction::{BoxedBody, ReturnSlot};
@@ -83,7 +83,7 @@ impl Context {
     where
         A: ActivityCallee<M>,
     {
-        ActivityCall::new(self, activity.name(), &input)
+        ActivityCall::new(self, activity.name(), activity.options(), &input)
     }
 
     /// Sleeps. A sleep of a month costs a row, not memory. The length is part of what replay compares: code that

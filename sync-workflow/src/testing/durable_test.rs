@@ -9,6 +9,8 @@ use crate::worker::WorkerBuilder;
 /// and then once for each seed with chances as [`explore`](super::explore()) draws them and a crash at one of the first
 /// commits. The outcome must be the same each time; what the scenario asserts of the environment and of the effects must hold.
 ///
+/// The attribute of the same name writes the call (feature `macros`).
+///
 /// # Panics
 ///
 /// When an outcome differs, and when `scenario` panics; the crash or the seed is told on standard error. Also within an async

@@ -28,5 +28,7 @@ pub use environment::TestEnvironment;
 #[cfg(feature = "testing")]
 pub use explore::{Explored, explore};
 pub use replay_check::{Difference, ReplayCheck};
+#[cfg(all(feature = "testing", feature = "macros"))]
+pub use sync_workflow_macros::durable_test;
 #[cfg(feature = "testing")]
 pub(crate) use tap::Tap;

@@ -39,7 +39,7 @@ pub use activity::ActivityContext;
 pub(crate) use committer::Work;
 pub use error::Error;
 pub(crate) use node::Node;
-pub use registry::{IntoActivity, IntoWorkflow};
+pub use registry::{Activities, IntoActivity, IntoWorkflow};
 pub use replay_check::{Outcome, ReplayReport, RunDifference};
 pub(crate) use simulation::RunIds;
 pub use simulation::Simulation;
@@ -186,6 +186,12 @@ impl WorkerBuilder {
     pub fn activity<M, A: IntoActivity<M>>(self, activity: A) -> Self {
         let name = activity.default_name();
         self.activity_named(name, activity)
+    }
+
+    /// Registers the activities of a type, which share the value.
+    #[must_use]
+    pub fn activities<A: Activities>(self, activities: A) -> Self {
+        Arc::new(activities).register(self)
     }
 
     /// Registers an activity under another name.

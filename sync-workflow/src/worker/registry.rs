@@ -131,6 +131,13 @@ fn add<T>(
 
 /// What a worker can register as a workflow: an async function of a [`Context`] and one input, or a
 /// [`Workflow`]. `Marker` tells the shapes apart and is always inferred.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be registered as a workflow",
+    label = "not a workflow",
+    note = "a workflow is an `async fn` that takes a `Context` and one owned input that serde reads and writes, and \
+            returns a `Result` whose error is a `Failure` or a `TypedError`",
+    note = "its future must be `Send`: no `Rc`, no guard of a lock across an `.await`"
+)]
 pub trait IntoWorkflow<Marker> {
     /// The name that it is registered under, unless another is given.
     fn default_name(&self) -> &'static str;
@@ -142,12 +149,30 @@ pub trait IntoWorkflow<Marker> {
 /// What a worker can register as an activity: an async function of one input, with or without an
 /// [`ActivityContext`] before it, or an [`Activity`]. `Marker` tells the shapes apart and is always
 /// inferred.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be registered as an activity",
+    label = "not an activity",
+    note = "an activity is an `async fn` that takes one owned input that serde reads and writes, with or without an \
+            `ActivityContext` before it, and returns a `Result` whose error is a `Failure` or a `TypedError`; or a \
+            value whose type implements `Activity`",
+    note = "its future must be `Send`: no `Rc`, no guard of a lock across an `.await`"
+)]
 pub trait IntoActivity<Marker> {
     /// The name that it is registered under, unless another is given.
     fn default_name(&self) -> &'static str;
     /// Erases its types.
     #[doc(hidden)]
     fn into_factory(self) -> Factory<ActivityFactory>;
+}
+
+/// Several activities that share one value: what `#[activities]` makes of a type.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no activities",
+    label = "no impl block of it has `#[activities]`"
+)]
+pub trait Activities: Send + Sync + 'static {
+    /// Registers each of them.
+    fn register(self: Arc<Self>, worker: super::WorkerBuilder) -> super::WorkerBuilder;
 }
 
 /// An erased workflow or activity. Opaque.
@@ -204,6 +229,28 @@ impl<W: Workflow> IntoWorkflow<W> for W {
                 encode_output(workflow.run(context, input)).await
             }))
         }))
+    }
+}
+
+/// What `#[workflow]` makes of a function.
+impl<F: Fn() -> W, W: Workflow> IntoWorkflow<fn() -> W> for F {
+    fn default_name(&self) -> &'static str {
+        W::NAME
+    }
+
+    fn into_factory(self) -> Factory<WorkflowFactory> {
+        IntoWorkflow::<W>::into_factory(self())
+    }
+}
+
+/// What `#[activity]` makes of a function.
+impl<F: Fn() -> A, A: Activity> IntoActivity<fn() -> A> for F {
+    fn default_name(&self) -> &'static str {
+        A::NAME
+    }
+
+    fn into_factory(self) -> Factory<ActivityFactory> {
+        IntoActivity::<A>::into_factory(self())
     }
 }
 
