@@ -30,7 +30,7 @@ pub use queue::{Admission, Managed, QueueInfo, QueueLimits, Rate, Ticket};
 pub use reuse::IdReuse;
 pub use run::{
     ChildOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Hint, History, HistoryRecord, Inbox,
-    NewSignal, Page, Published, Renewal, RunFilter, RunInfo, RunSelector, SignalMessage,
+    NewSignal, Outlook, Page, Published, Renewal, RunFilter, RunInfo, RunSelector, SignalMessage,
     SignalOutcome, TransactionCommit,
 };
 
@@ -117,6 +117,27 @@ pub trait Journal: Send + Sync + 'static {
     /// [`Error::Fenced`] when the lease row is gone, even if the time had not run out: deletion of
     /// the row, not the passing of time, is what ends a node.
     async fn renew(&self, node: NodeId, lease: Duration) -> Result<Renewal>;
+
+    /// As [`Self::renew`], with a look at what [`Self::claim`] and [`Self::owned`] would find: an idle node asks this in
+    /// place of all three. It takes nothing. `None` from a journal that does not look: the node then asks by itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::renew`].
+    async fn renew_and_look(
+        &self,
+        node: NodeId,
+        lease: Duration,
+        _request: &ClaimRequest,
+    ) -> Result<(Renewal, Option<Outlook>)> {
+        Ok((self.renew(node, lease).await?, None))
+    }
+
+    /// The earliest wake-up time of the runs that a claim may take, now or later: how long work has waited for a node
+    /// that has no room. `None` if there is none, or from a journal that does not look.
+    async fn next_wake(&self, _request: &ClaimRequest) -> Result<Option<Timestamp>> {
+        Ok(None)
+    }
 
     /// Deletes the lease rows of at most `limit` nodes whose lease has run out, and makes their
     /// runs claimable in the same transaction. Returns the nodes that it declared dead.

@@ -26,6 +26,15 @@ pub struct Renewal {
     pub next_expiry: Option<Timestamp>,
 }
 
+/// What there is to do for a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outlook {
+    /// The earliest wake-up time of the runs that it may claim; one that has passed is that of a run that is ready.
+    pub next_wake: Option<Timestamp>,
+    /// Whether any run names the node.
+    pub holds_runs: bool,
+}
+
 /// Which runs a worker takes.
 #[derive(Debug, Clone)]
 pub struct ClaimRequest {

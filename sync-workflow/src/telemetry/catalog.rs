@@ -57,6 +57,8 @@ metrics! {
         "questions for runs that are ready; `found` is `runs` or `nothing`";
     CLAIMED_RUNS = "claimed_runs_total", Counter, ["workflow"],
         "runs that were claimed";
+    OLDEST_READY = "oldest_ready_seconds", GaugeOfSeconds, [],
+        "how long the oldest run that is ready and that the worker may claim has waited: asked by a worker without room every `poll_interval`, and by one without runs with its heartbeat";
     SCHEDULE_TO_START = "schedule_to_start_seconds", Seconds, ["workflow"],
         "from when a run was ready to when it was claimed";
     REPLAY = "replay_seconds", Seconds, ["workflow"],

@@ -75,6 +75,7 @@ mod silent {
     impl Gauge {
         pub(in crate::telemetry) const fn increment(&self, _by: f64) {}
         pub(in crate::telemetry) const fn decrement(&self, _by: f64) {}
+        pub(in crate::telemetry) const fn set(&self, _to: f64) {}
     }
 
     impl Histogram {

@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use jiff::Timestamp;
+
 use super::{
     catalog,
     meter::{self, Counter, Gauge, Histogram, counter, gauge, histogram},
@@ -17,6 +19,7 @@ pub(crate) struct Metrics {
     resident_runs: Gauge,
     _places: Share,
     _slots: Share,
+    oldest_ready: Gauge,
     claims_with_runs: Counter,
     claims_without: Counter,
     commit: Histogram,
@@ -83,6 +86,7 @@ impl Metrics {
             resident_runs: gauge(&catalog::RESIDENT_RUNS),
             _places: Share::new(gauge(&catalog::PLACES), places),
             _slots: Share::new(gauge(&catalog::ACTIVITY_SLOTS), slots),
+            oldest_ready: gauge(&catalog::OLDEST_READY),
             claims_with_runs: counter(&catalog::CLAIMS, &["runs"]),
             claims_without: counter(&catalog::CLAIMS, &["nothing"]),
             commit: histogram(&catalog::COMMIT, &[]),
@@ -117,6 +121,18 @@ impl Metrics {
                     .record(seconds(waited.unwrap_or_default()));
             }
         }
+    }
+
+    /// The earliest wake-up time of the runs that the node may claim.
+    pub(crate) fn oldest_ready(&self, now: Timestamp, next_wake: Option<Timestamp>) {
+        let age =
+            next_wake.map(|at| Duration::try_from(now.duration_since(at)).unwrap_or_default());
+        self.oldest_ready.set(seconds(age.unwrap_or_default()));
+    }
+
+    /// Whether anything is exported, so that it is worth a question.
+    pub(crate) const fn are_exported(&self) -> bool {
+        meter::IS_ON
     }
 
     /// A run came into memory.

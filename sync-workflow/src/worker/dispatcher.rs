@@ -1,12 +1,15 @@
 //! The dispatcher: claims runs while there is room for them.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 
 use super::{mailbox::Message, node::Node};
 use crate::{
-    journal::{ClaimRequest, Error, Hint},
+    journal::{Error, Hint},
     telemetry::FencedWrite,
 };
 
@@ -18,12 +21,13 @@ const EVICT_EVERY: Duration = Duration::from_millis(50);
 /// Claims until the node is fenced or drains.
 pub(crate) async fn run(node: Arc<Node>) {
     let mut evicted = node.clock.moment();
-    let mut looked = evicted;
+    let (mut looked, mut measured) = (evicted, evicted);
     let mut pause = Duration::from_millis(10);
     loop {
         if node.is_fenced() || node.is_draining() {
             return;
         }
+        let claimed = node.clock.moment();
         node.begins_to_claim();
         let next_wake = match claim(&node).await {
             Ok(next_wake) => {
@@ -55,11 +59,19 @@ pub(crate) async fn run(node: Arc<Node>) {
                     evicted = now;
                     node.tell_all(|| Message::Evict);
                 }
+                if node.metrics.are_exported() && now - measured >= node.settings.poll_interval {
+                    measured = now;
+                    measure_backlog(&node).await;
+                }
                 wait(&node, Some(EVICT_EVERY)).await;
             }
             Wake::At(due) => {
                 let until = due.map(|due| node.clock.until(due));
-                wait(&node, until).await;
+                let mut woken = wait(&node, until).await;
+                while let (Woken::ByTime, Some((asked, until))) = (woken, quiet(&node, claimed)) {
+                    looked = looked.max(asked);
+                    woken = wait(&node, Some(until)).await;
+                }
             }
         }
     }
@@ -86,11 +98,7 @@ async fn claim(node: &Arc<Node>) -> Result<Wake, Error> {
         false => 0,
     };
     let limit = u32::try_from(room).unwrap_or(u32::MAX);
-    let request = ClaimRequest {
-        queue: Arc::clone(&node.settings.queue),
-        workflows: node.registry.workflow_names(),
-        limit,
-    };
+    let request = node.claim_request(limit);
     let asked = node.clock.moment();
     let claim = node.journal.claim(node.id, &request).await?;
     node.clock.anchor(asked, claim.now);
@@ -109,8 +117,47 @@ async fn claim(node: &Arc<Node>) -> Result<Wake, Error> {
     })
 }
 
+/// Why a wait ended.
+#[derive(Clone, Copy)]
+enum Woken {
+    /// There is news.
+    ByNews,
+    /// It was over.
+    ByTime,
+}
+
+/// When the heartbeat last looked and saw nothing to do, since this claim, and how long that is good for; nothing if it
+/// is over.
+fn quiet(node: &Node, claimed: Instant) -> Option<(Instant, Duration)> {
+    /// Somewhat longer than from one heartbeat to the next, where these come as often as the worker looks.
+    const GOOD_FOR: f64 = 1.5;
+    let (asked, next_wake) = node.last_quiet().filter(|(asked, _)| *asked > claimed)?;
+    let age = node.clock.moment().saturating_duration_since(asked);
+    let left = node
+        .settings
+        .poll_interval
+        .mul_f64(GOOD_FOR)
+        .saturating_sub(age);
+    let due = next_wake.into_iter().chain(node.earliest_due()).min();
+    let left = due.map_or(left, |due| left.min(node.clock.until(due)));
+    (!left.is_zero()).then_some((asked, left))
+}
+
+/// Asks how long work has waited that there is no room for.
+async fn measure_backlog(node: &Node) {
+    match node.journal.next_wake(&node.claim_request(0)).await {
+        Ok(next_wake) => node.metrics.oldest_ready(node.clock.now(), next_wake),
+        Err(error) => {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "backlog_not_measured"
+            );
+        }
+    }
+}
+
 /// Waits for a hint, a due run, or the poll interval with its jitter.
-async fn wait(node: &Node, until: Option<Duration>) {
+async fn wait(node: &Node, until: Option<Duration>) -> Woken {
     let poll = node
         .settings
         .poll_interval
@@ -126,9 +173,9 @@ async fn wait(node: &Node, until: Option<Duration>) {
     }
     tokio::select! {
         biased;
-        () = node.dispatch.notified() => {}
-        () = node.fenced() => {}
-        () = tokio::time::sleep(limit) => {}
+        () = node.dispatch.notified() => Woken::ByNews,
+        () = node.fenced() => Woken::ByNews,
+        () = tokio::time::sleep(limit) => Woken::ByTime,
     }
 }
 

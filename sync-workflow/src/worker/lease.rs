@@ -147,7 +147,19 @@ async fn renew(
     }
     let journal = separate.as_ref().unwrap_or(&node.journal);
     let sent = node.clock.moment();
-    let renewal = journal.renew(node.id, node.settings.lease).await?;
+    let renewal = match node.is_empty() {
+        false => journal.renew(node.id, node.settings.lease).await?,
+        // Nothing else has to be asked then.
+        true => {
+            let request = node.claim_request(0);
+            let looked = journal.renew_and_look(node.id, node.settings.lease, &request);
+            let (renewal, outlook) = looked.await?;
+            if let Some(outlook) = outlook {
+                node.saw(sent, renewal.now, outlook);
+            }
+            renewal
+        }
+    };
     node.clock.anchor(sent, renewal.now);
     *lease = Lease {
         sent,
@@ -183,7 +195,7 @@ fn next_beat(node: &Node, lease: &Lease) -> Duration {
     let interval = node
         .settings
         .heartbeat_interval()
-        .mul_f64(0.9 + 0.2 * fastrand::f64());
+        .mul_f64(1.0 + 0.2 * fastrand::f64());
     let Some(expiry) = lease.next_expiry else {
         return interval;
     };

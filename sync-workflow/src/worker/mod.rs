@@ -249,7 +249,8 @@ impl WorkerBuilder {
         self
     }
 
-    /// How often to look for work that no hint announced; 5 s if not set.
+    /// How often to look for work that no hint announced; 5 s if not set. While the worker is idle, its heartbeats look
+    /// as well, and where they come about as often (every third of `lease`) nothing else asks.
     #[must_use]
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.settings.poll_interval = interval;

@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -26,7 +26,8 @@ use super::{
 use crate::{
     id::{NodeId, RunId},
     journal::{
-        Admission, Batch, ClaimedRun, Error, Hint, Journal, Managed, NewRun, Placement, WokenRun,
+        Admission, Batch, ClaimRequest, ClaimedRun, Error, Hint, Journal, Managed, NewRun, Outlook,
+        Placement, WokenRun,
     },
     telemetry::{Metrics, slice_span},
 };
@@ -71,6 +72,8 @@ pub(crate) struct Node {
     max_in_worker: AtomicUsize,
     /// When the dispatcher claims again by itself, in microseconds of the database's clock; long ago while it claims.
     looks_again_at: AtomicI64,
+    /// What the heartbeat saw last, and when it asked.
+    outlook: Mutex<Option<(Instant, Outlook)>>,
     /// The earliest time at which a run is due that fell asleep since the dispatcher began to claim.
     earliest_due: AtomicI64,
 }
@@ -128,6 +131,7 @@ impl Node {
             is_queue_managed: AtomicBool::new(false),
             max_in_worker: AtomicUsize::new(usize::MAX),
             looks_again_at: AtomicI64::new(i64::MIN),
+            outlook: Mutex::default(),
             earliest_due: AtomicI64::new(i64::MAX),
         })
     }
@@ -248,8 +252,13 @@ impl Node {
     pub(crate) fn looks_again_at(&self, time: Timestamp) -> Option<Timestamp> {
         let time = time.as_microsecond();
         self.looks_again_at.store(time, Ordering::SeqCst);
-        let due = self.earliest_due.load(Ordering::SeqCst);
-        Timestamp::from_microsecond(due).ok().filter(|_| due < time)
+        let due = self.earliest_due();
+        due.filter(|due| due.as_microsecond() < time)
+    }
+
+    /// When a run is due that fell asleep since the dispatcher began to claim.
+    pub(crate) fn earliest_due(&self) -> Option<Timestamp> {
+        Timestamp::from_microsecond(self.earliest_due.load(Ordering::SeqCst)).ok()
     }
 
     /// A run has left memory until this time: the dispatcher must not sleep longer.
@@ -260,6 +269,37 @@ impl Node {
         if time < self.looks_again_at.load(Ordering::SeqCst) {
             self.dispatch.notify_one();
         }
+    }
+
+    /// What to claim with room for so many.
+    pub(crate) fn claim_request(&self, limit: u32) -> ClaimRequest {
+        ClaimRequest {
+            queue: Arc::clone(&self.settings.queue),
+            workflows: self.registry.workflow_names(),
+            limit,
+        }
+    }
+
+    /// The heartbeat of this node, while it was idle, saw what there is to do.
+    pub(crate) fn saw(&self, asked: Instant, now: Timestamp, outlook: Outlook) {
+        *lock(&self.outlook) = Some((asked, outlook));
+        self.metrics.oldest_ready(now, outlook.next_wake);
+        if outlook.holds_runs {
+            self.look_at_owned();
+        }
+        match outlook.next_wake {
+            Some(due) if due <= now => self.dispatch.notify_one(),
+            Some(due) => self.is_due_at(due),
+            None => {}
+        }
+    }
+
+    /// When the heartbeat last saw that there was nothing to do for this node, and when that ends.
+    pub(crate) fn last_quiet(&self) -> Option<(Instant, Option<Timestamp>)> {
+        let (asked, outlook) = (*lock(&self.outlook))?;
+        // The heartbeat does not see who may be admitted.
+        let is_quiet = !outlook.holds_runs && self.is_empty() && !self.is_queue_managed();
+        is_quiet.then_some((asked, outlook.next_wake))
     }
 
     /// Drives a run that this node claimed, in the place that it took for it.

@@ -98,7 +98,7 @@ impl Settings {
         }
     }
 
-    /// How often the lease is renewed: three times in its length.
+    /// How often the lease is renewed at most: three times in its length.
     pub(crate) fn heartbeat_interval(&self) -> Duration {
         self.lease / 3
     }

@@ -10,6 +10,7 @@ mod conformance;
 mod connections;
 mod fence;
 mod growth;
+mod idle;
 mod lost_paths;
 mod poolers;
 mod proxy;

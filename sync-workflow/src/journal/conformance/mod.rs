@@ -102,6 +102,7 @@ macro_rules! journal_conformance {
                 reaping_is_bounded
                 a_retired_node_s_claims_do_not_count
                 a_renewal_tells_when_another_lease_ends
+                a_renewal_that_looks_tells_what_there_is_to_do
             }
             operators {
                 a_run_is_asked_to_cancel_once

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::world::{LONG, World, appending, new_run, node, request};
 use crate::{
-    journal::{Error, Journal, Result, RunOutcome},
+    journal::{Error, Journal, NewRun, Outlook, Placement, Result, RunOutcome},
     status::RunStatus,
 };
 
@@ -128,6 +128,55 @@ pub async fn a_retired_node_s_claims_do_not_count(journal: Arc<dyn Journal>) -> 
         node.retire(node.node).await?;
         assert_eq!(world.status(run).await?, RunStatus::Pending);
     }
+    Ok(())
+}
+
+pub async fn a_renewal_that_looks_tells_what_there_is_to_do(
+    journal: Arc<dyn Journal>,
+) -> Result<()> {
+    let world = World::new(journal).await?;
+    let look = async || -> Result<Outlook> {
+        let wanted = request(0);
+        let looked = world.renew_and_look(world.node, LONG, &wanted).await?;
+        let outlook = looked.1.expect("this journal looks");
+        assert_eq!(world.next_wake(&wanted).await?, outlook.next_wake);
+        Ok(outlook)
+    };
+    let nothing = Outlook {
+        next_wake: None,
+        holds_runs: false,
+    };
+    assert_eq!(look().await?, nothing);
+    let unknown = NewRun {
+        workflow: "unknown".into(),
+        ..new_run("unknown")
+    };
+    world.start(&unknown).await?;
+    let elsewhere = world.another().await?.born("elsewhere").await?;
+    assert_eq!(look().await?, nothing, "{elsewhere} is another node's");
+
+    let now = world.now().await?;
+    let later = now + Duration::from_secs(1_000);
+    let later = jiff::Timestamp::from_microsecond(later.as_microsecond()).expect("it is soon");
+    world
+        .start(&NewRun {
+            placement: Placement::NotBefore(later),
+            ..new_run("later")
+        })
+        .await?;
+    assert_eq!(look().await?.next_wake, Some(later));
+    world.start(&new_run("ready")).await?;
+    let ready_at = look().await?.next_wake.expect("one is ready");
+    assert!(ready_at >= now && ready_at <= world.now().await?);
+    assert!(!look().await?.holds_runs);
+    assert_eq!(world.claimed().await?.len(), 1);
+    let outlook = Outlook {
+        next_wake: Some(later),
+        holds_runs: true,
+    };
+    assert_eq!(look().await?, outlook);
+    let fenced = world.renew_and_look(node(), LONG, &request(0)).await;
+    assert!(matches!(fenced, Err(Error::Fenced)), "{fenced:?}");
     Ok(())
 }
 

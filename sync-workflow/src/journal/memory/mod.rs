@@ -22,9 +22,9 @@ use state::State;
 
 use super::{
     Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Deleted, Deletion, Error, Hint,
-    History, HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page, Published,
-    QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector, SignalOutcome,
-    StartOutcome, StepTransaction, TransactionCommit, WokenRun,
+    History, HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Outlook, Page,
+    Published, QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector,
+    SignalOutcome, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
 };
 use crate::{
     id::{NodeId, Position, RunId},
@@ -171,6 +171,26 @@ impl Journal for MemoryJournal {
     async fn renew(&self, node: NodeId, lease: Duration) -> Result<Renewal> {
         let now = self.now();
         self.lock().renew(node, lease_end(now, lease), now)
+    }
+
+    async fn renew_and_look(
+        &self,
+        node: NodeId,
+        lease: Duration,
+        request: &ClaimRequest,
+    ) -> Result<(Renewal, Option<Outlook>)> {
+        let now = self.now();
+        let mut state = self.lock();
+        let renewal = state.renew(node, lease_end(now, lease), now)?;
+        let outlook = Outlook {
+            next_wake: state.next_wake(request),
+            holds_runs: !state.held_by(node).is_empty(),
+        };
+        Ok((renewal, Some(outlook)))
+    }
+
+    async fn next_wake(&self, request: &ClaimRequest) -> Result<Option<Timestamp>> {
+        Ok(self.lock().next_wake(request))
     }
 
     async fn reap(&self, limit: u32) -> Result<Vec<NodeId>> {

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::state::{Run, Stand, State};
 use crate::{
     id::{Position, RunId},
     journal::{
-        ChildOutcome, Closed, History, HistoryRecord, Inbox, Page, Published, RunFilter, RunInfo,
-        RunSelector,
+        ChildOutcome, ClaimRequest, Closed, History, HistoryRecord, Inbox, Page, Published,
+        RunFilter, RunInfo, RunSelector,
     },
 };
 
@@ -29,6 +31,15 @@ impl State {
             Vec::new()
         };
         History { records, attempts }
+    }
+
+    pub(super) fn next_wake(&self, request: &ClaimRequest) -> Option<Timestamp> {
+        let mut sleepers = self.sleepers(&request.queue);
+        let known = |id| {
+            let run = self.runs.get(&id);
+            run.is_some_and(|run| request.workflows.contains(&run.workflow))
+        };
+        sleepers.find(|(_, id)| known(*id)).map(|(at, _)| at)
     }
 
     pub(super) fn inbox(&self, id: RunId, children: &[RunId], limit: u32) -> Inbox {

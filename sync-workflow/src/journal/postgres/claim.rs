@@ -1,5 +1,6 @@
 //! Claims, and the runs that a node holds.
 
+use jiff::Timestamp;
 use sqlx::{Row as _, postgres::PgRow};
 use uuid::Uuid;
 
@@ -86,6 +87,28 @@ SELECT EXISTS (SELECT FROM sync_workflow.nodes WHERE node_id = $1) AS lives,
        c.wake_at AS ready_at, c.rested, c.trace
 FROM (VALUES (1)) AS always LEFT JOIN claimed c ON true
 ORDER BY c.wake_at";
+
+/// The earliest wake-up time of the pending runs of a queue and of some workflows, which two parameters name.
+macro_rules! earliest_wake {
+    ($queue:literal, $workflows:literal) => {
+        concat!(
+            "SELECT min(r.wake_at)
+           FROM unnest(",
+            $workflows,
+            "::text[]) AS known(workflow)
+           CROSS JOIN LATERAL (
+               SELECT r.wake_at FROM sync_workflow.runs r
+               WHERE r.status = 0 AND r.queue = ",
+            $queue,
+            " AND r.workflow = known.workflow
+               ORDER BY r.wake_at LIMIT 1
+           ) r"
+        )
+    };
+}
+pub(super) use earliest_wake;
+
+const NEXT_WAKE: &str = earliest_wake!("$1", "$2");
 
 const OWNED: &str = "
 SELECT run_id, chain_id, workflow_id, workflow, queue, parent_run, parent_command, parent_close,
@@ -225,6 +248,17 @@ pub(super) fn workflows(request: &ClaimRequest) -> Vec<&str> {
 
 fn count(runs: &[ClaimedRun]) -> u32 {
     u32::try_from(runs.len()).unwrap_or(u32::MAX)
+}
+
+pub(super) async fn next_wake(
+    shared: &Shared,
+    request: &ClaimRequest,
+) -> Result<Option<Timestamp>> {
+    let query = sqlx::query_as::<_, (Option<Moment>,)>(NEXT_WAKE)
+        .bind(&*request.queue)
+        .bind(workflows(request));
+    let row = shared.row(Effect::None, query).await?;
+    Ok(row.and_then(|(wake_at,)| wake_at?.finite()))
 }
 
 pub(super) async fn owned(shared: &Shared, node: NodeId) -> Result<Vec<ClaimedRun>> {

@@ -31,7 +31,7 @@ const MAX_NOTIFICATIONS: usize = 8;
 const MAX_READ: usize = 4_096;
 
 /// How long the listener may hear nothing before it asks whether its connection lives.
-const SILENCE: Duration = Duration::from_secs(30);
+const SILENCE: Duration = Duration::from_secs(60);
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);

@@ -54,9 +54,9 @@ use self::{
 };
 use super::{
     Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Deleted, Deletion, Error, Hint,
-    History, HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page, Published,
-    QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector, SignalOutcome,
-    StartOutcome, StepTransaction, TransactionCommit, WokenRun,
+    History, HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Outlook, Page,
+    Published, QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector,
+    SignalOutcome, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
     memory::{
         bounds::{check_batch, check_limits, check_new_run, check_record, check_signal},
         deliver::final_status,
@@ -211,6 +211,20 @@ impl Journal for PostgresJournal {
 
     async fn renew(&self, node: NodeId, lease: Duration) -> Result<Renewal> {
         nodes::renew(&self.leases, node, lease).await
+    }
+
+    async fn renew_and_look(
+        &self,
+        node: NodeId,
+        lease: Duration,
+        request: &ClaimRequest,
+    ) -> Result<(Renewal, Option<Outlook>)> {
+        let looked = nodes::renew_and_look(&self.leases, node, lease, request).await?;
+        Ok((looked.0, Some(looked.1)))
+    }
+
+    async fn next_wake(&self, request: &ClaimRequest) -> Result<Option<Timestamp>> {
+        claim::next_wake(&self.shared, request).await
     }
 
     async fn reap(&self, limit: u32) -> Result<Vec<NodeId>> {

@@ -7,6 +7,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
+    claim::{self, workflows},
     connection::Shared,
     failure::{self, Effect},
     lane::Lane,
@@ -16,7 +17,7 @@ use super::{
 };
 use crate::{
     id::NodeId,
-    journal::{Error, Renewal, Result},
+    journal::{ClaimRequest, Error, Outlook, Renewal, Result},
 };
 
 // The time that is returned is the one that the lease begins at.
@@ -28,12 +29,28 @@ RETURNING nodes.expires_at - $2 * interval '1 microsecond'";
 
 // The row and not its time decides: a node that renews late, but before anybody deleted the row,
 // lives on.
-const RENEW: &str = "
+macro_rules! renew {
+    () => {
+        "
 UPDATE sync_workflow.nodes
 SET expires_at = clock_timestamp() + $2 * interval '1 microsecond'
 WHERE node_id = $1
 RETURNING expires_at - $2 * interval '1 microsecond',
-          (SELECT min(other.expires_at) FROM sync_workflow.nodes other WHERE other.node_id <> $1)";
+          (SELECT min(other.expires_at) FROM sync_workflow.nodes other WHERE other.node_id <> $1)"
+    };
+}
+
+const RENEW: &str = renew!();
+
+// An idle node alone looks: what slows the look down may cost it the lease, and there is nothing to lose.
+const RENEW_AND_LOOK: &str = concat!(
+    renew!(),
+    ",
+          (",
+    claim::earliest_wake!("$3", "$4"),
+    "),
+          EXISTS (SELECT FROM sync_workflow.runs r WHERE r.node_id = $1 AND r.status = 1)"
+);
 
 // Waits for commits in flight, which hold the row FOR KEY SHARE. In the order of the ids, so that
 // two reapers never wait for each other in a circle. Whoever comes second finds the row gone; a node
@@ -85,6 +102,34 @@ pub(super) async fn renew(lane: &Lane, node: NodeId, lease: Duration) -> Result<
         now: now.expect_finite(),
         next_expiry: next_expiry.and_then(Moment::finite),
     })
+}
+
+/// As [`renew`], with a look at what there is to do.
+pub(super) async fn renew_and_look(
+    lane: &Lane,
+    node: NodeId,
+    lease: Duration,
+    request: &ClaimRequest,
+) -> Result<(Renewal, Outlook)> {
+    let query = sqlx::query_as::<_, (Moment, Option<Moment>, Option<Moment>, bool)>(RENEW_AND_LOOK)
+        .bind(node.as_uuid())
+        .bind(microseconds(lease))
+        .bind(&*request.queue)
+        .bind(workflows(request));
+    let rows = lane
+        .rows(Effect::Commit, query)
+        .await
+        .map_err(|error| error.with(Effect::Commit))?;
+    let (now, next_expiry, next_wake, holds_runs) = rows.into_iter().next().ok_or(Error::Fenced)?;
+    let renewal = Renewal {
+        now: now.expect_finite(),
+        next_expiry: next_expiry.and_then(Moment::finite),
+    };
+    let outlook = Outlook {
+        next_wake: next_wake.and_then(Moment::finite),
+        holds_runs,
+    };
+    Ok((renewal, outlook))
 }
 
 /// A duration that is longer than the calendar is cut to a century.

@@ -1,5 +1,6 @@
 //! Claims.
 
+use jiff::Timestamp;
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
@@ -91,30 +92,45 @@ pub(super) async fn answer(
     admitted: Admitted,
     now: Micros,
 ) -> Result<Claim> {
-    let next_wake: Option<Micros> = sqlx::query(
+    let next_wake = next_wake(connection, request, Some(now)).await?;
+    let next_at = admitted.next_at.map(timestamp);
+    Ok(Claim {
+        now: timestamp(now),
+        runs,
+        next_wake: next_wake.into_iter().chain(next_at).min(),
+        more: admitted.more,
+        managed: admitted.managed,
+    })
+}
+
+/// The earliest wake-up time of the runs of a claim, of those that are due later than this.
+pub(super) async fn next_wake(
+    connection: &mut SqliteConnection,
+    request: &ClaimRequest,
+    after: Option<Micros>,
+) -> Result<Option<Timestamp>> {
+    let row = sqlx::query(
         "SELECT wake_at FROM sync_workflow_runs
          WHERE queue = ? AND status = 0 AND wake_at > ? AND workflow IN (SELECT value FROM json_each(?))
          ORDER BY wake_at LIMIT 1",
     )
     .bind(&*request.queue)
-    .bind(now)
+    .bind(after.unwrap_or(Micros::MIN))
     .bind(workflows(request))
     .fetch_optional(connection)
     .await
-    .map_err(failed)?
-    .map(|row| row.try_get(0).map_err(failed))
-    .transpose()?;
-    Ok(Claim {
-        now: timestamp(now),
-        runs,
-        next_wake: next_wake
-            .into_iter()
-            .chain(admitted.next_at)
-            .min()
-            .map(timestamp),
-        more: admitted.more,
-        managed: admitted.managed,
-    })
+    .map_err(failed)?;
+    let wake_at: Option<Micros> = row.map(|row| row.try_get(0).map_err(failed)).transpose()?;
+    Ok(wake_at.map(timestamp))
+}
+
+/// Whether any run names a node.
+pub(super) async fn is_holding(connection: &mut SqliteConnection, node: NodeId) -> Result<bool> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sync_workflow_runs WHERE node = ?)")
+        .bind(node.as_uuid())
+        .fetch_one(connection)
+        .await
+        .map_err(failed)
 }
 
 /// The runs that name a node.

@@ -18,8 +18,8 @@ use crate::{
     id::{NodeId, Position, RunId},
     journal::{
         Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Deleted, Deletion, Error,
-        Hint, History, HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page,
-        Published, QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector,
+        Hint, History, HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Outlook,
+        Page, Published, QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector,
         SignalOutcome, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
         memory::{bounds, deliver::final_status, foreign, lease_end},
     },
@@ -140,6 +140,31 @@ impl Journal for SqliteJournal {
             Box::pin(node::renew(connection, node, until(now, lease), now))
         })
         .await
+    }
+
+    async fn renew_and_look(
+        &self,
+        node: NodeId,
+        lease: Duration,
+        request: &ClaimRequest,
+    ) -> Result<(Renewal, Option<Outlook>)> {
+        let request = request.clone();
+        self.write(move |connection, now| {
+            Box::pin(async move {
+                let renewal = node::renew(connection, node, until(now, lease), now).await?;
+                let outlook = Outlook {
+                    next_wake: claim::next_wake(connection, &request, None).await?,
+                    holds_runs: claim::is_holding(connection, node).await?,
+                };
+                Ok((renewal, Some(outlook)))
+            })
+        })
+        .await
+    }
+
+    async fn next_wake(&self, request: &ClaimRequest) -> Result<Option<Timestamp>> {
+        let mut reader = self.file.read().await?;
+        claim::next_wake(&mut reader, request, None).await
     }
 
     async fn reap(&self, limit: u32) -> Result<Vec<NodeId>> {
