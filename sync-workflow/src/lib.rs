@@ -56,7 +56,7 @@
 //! `postgres` and `sqlite` (both on) bring the journals of these databases, `macros` (on) the attributes
 //! `workflow`, `activity` and `activities`. Without default features only the pure core remains, which depends on
 //! neither tokio nor sqlx. Off by default: `metrics`, `opentelemetry` and `tracing-subscriber` (see [`telemetry`]),
-//! `testing` and `conformance`.
+//! `zstd` and `encryption` (see [`payload`]), `testing` and `conformance`.
 
 #![cfg_attr(
     not(feature = "runtime"),
@@ -80,7 +80,7 @@
 pub mod context;
 mod failure;
 pub mod id;
-mod payload;
+pub mod payload;
 pub mod record;
 pub mod replay;
 pub mod status;
@@ -134,6 +134,8 @@ mod guide {
     struct Deployment;
     #[doc = include_str!("../../docs/guide/operations.md")]
     struct Operations;
+    #[doc = include_str!("../../docs/guide/payloads.md")]
+    struct Payloads;
     #[cfg(feature = "tracing-subscriber")]
     #[doc = include_str!("../../docs/guide/observability.md")]
     struct Observability;

@@ -1,4 +1,20 @@
 //! Payloads: typed values as the bytes that the journal keeps.
+//!
+//! Values are JSON texts. `Codecs` say what is done with those on their way to storage: compression (feature `zstd`),
+//! encryption (feature `encryption`).
+
+#[cfg(feature = "runtime")]
+mod codecs;
+#[cfg(feature = "zstd")]
+mod compression;
+#[cfg(feature = "encryption")]
+mod encryption;
+pub(crate) mod envelope;
+
+#[cfg(feature = "runtime")]
+pub use codecs::{CodecError, Codecs};
+#[cfg(feature = "encryption")]
+pub use encryption::{EncryptionKeys, InvalidKeyId};
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
@@ -31,14 +47,12 @@ pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, Failure>
 /// A final [`Failure`] that says where the stored value does not fit the type.
 pub(crate) fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Failure> {
     serde_json::from_slice(payload).map_err(|error| {
-        Failure::of_kind(
-            FailureKind::Undecodable,
-            format!(
-                "a stored value is no {}: {error}",
-                std::any::type_name::<T>()
-            ),
-        )
-        .into_final()
+        let expected = std::any::type_name::<T>();
+        let message = match envelope::is_enveloped(payload) {
+            true => format!("a stored value is compressed or encrypted, and no codecs were given to read this {expected}"),
+            false => format!("a stored value is no {expected}: {error}"),
+        };
+        Failure::of_kind(FailureKind::Undecodable, message).into_final()
     })
 }
 

@@ -104,11 +104,13 @@ impl TraceContext {
     }
 
     /// As the journal keeps it.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
     pub(crate) fn as_stored(&self) -> &str {
         &self.0
     }
 
     /// One that the journal kept. What cannot be read is none: a trace is worth no run.
+    #[cfg(any(feature = "postgres", feature = "sqlite", feature = "conformance", test))]
     pub(crate) fn from_stored(text: &str) -> Option<Self> {
         text.parse().ok()
     }

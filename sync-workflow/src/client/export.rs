@@ -9,6 +9,7 @@ use super::{Client, Error};
 use crate::{
     id::{CommandId, Position, RunId, WorkflowId},
     journal::HistoryRecord,
+    payload::envelope::is_enveloped,
     record::{Record, RecordKind},
     status::RunStatus,
 };
@@ -86,6 +87,9 @@ pub enum ExportedPayload {
     Json(Box<RawValue>),
     /// Bytes, two hexadecimal digits each.
     Hex(String),
+    /// Bytes as codecs stored them, which the client could not decode: two hexadecimal digits each. Read them with a
+    /// client that has the [codecs](Client::codecs) and the keys.
+    Encoded(String),
 }
 
 /// A payload that is written as bytes and holds something else.
@@ -127,14 +131,20 @@ impl ExportedPayload {
         let json: Option<Box<RawValue>> = serde_json::from_slice(payload).ok();
         match json.filter(|json| json.get().as_bytes() == payload) {
             Some(json) => Self::Json(json),
-            None => Self::Hex(payload.iter().map(|byte| format!("{byte:02x}")).collect()),
+            None => {
+                let digits = payload.iter().map(|byte| format!("{byte:02x}")).collect();
+                match is_enveloped(payload) {
+                    true => Self::Encoded(digits),
+                    false => Self::Hex(digits),
+                }
+            }
         }
     }
 
     fn to_bytes(&self) -> Option<Bytes> {
         match self {
             Self::Json(json) => Some(Bytes::copy_from_slice(json.get().as_bytes())),
-            Self::Hex(digits) => {
+            Self::Hex(digits) | Self::Encoded(digits) => {
                 let pairs = digits.as_bytes().chunks(2).map(|pair| {
                     let pair = std::str::from_utf8(pair)
                         .ok()
@@ -148,7 +158,8 @@ impl ExportedPayload {
 }
 
 impl Client {
-    /// Reads a run with its whole history, in a form that a file can keep.
+    /// Reads a run with its whole history, in a form that a file can keep. Payloads that codecs encoded are decoded where
+    /// the client has the keys, and are [`ExportedPayload::Encoded`] otherwise.
     ///
     /// # Errors
     ///
@@ -181,7 +192,8 @@ mod tests {
 
     #[test]
     fn every_payload_comes_back_byte_for_byte() {
-        let payloads: [&[u8]; 7] = [
+        let payloads: [&[u8]; 8] = [
+            b"\x03\x01k",
             b"",
             b"null",
             b"{\"b\":1,\"a\":18446744073709551615}",

@@ -38,7 +38,7 @@ use crate::{
         self, Hint, HistoryRecord, Journal, NewSignal, Page, RunFilter, RunInfo, RunSelector,
         SignalOutcome, StepTransaction, WokenRun,
     },
-    payload,
+    payload::{self, Codecs},
     record::{Record, RecordKind},
     worker::{Node, RunIds, Watchers},
 };
@@ -89,6 +89,17 @@ impl Client {
     /// [`Error::Journal`] when it cannot be opened.
     pub async fn connect(url: &str) -> Result<Self, Error> {
         Ok(Self::new(journal::connect(url).await?))
+    }
+
+    /// The same client with these codecs: those of the workers. A worker's own client has them already.
+    ///
+    /// Without them, what is encoded cannot be read, and what is started is stored as it is.
+    #[must_use]
+    pub fn codecs(self, codecs: &Codecs) -> Self {
+        Self {
+            journal: codecs.on(self.journal),
+            ..self
+        }
     }
 
     pub(crate) fn of_worker(

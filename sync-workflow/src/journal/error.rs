@@ -1,6 +1,9 @@
 //! What can go wrong between the engine and its storage.
 
-use crate::id::{Position, RunId};
+use crate::{
+    id::{Position, RunId},
+    payload::CodecError,
+};
 
 /// The error of a journal.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +43,9 @@ pub enum Error {
         /// The limit in bytes.
         limit: usize,
     },
+    /// A payload cannot be decoded, or encoded: with codecs only.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
     /// A row of the journal makes no sense to this version: it was damaged, or a newer version
     /// wrote it.
     #[error("record {position} of run {run} is corrupt: {detail}")]

@@ -7,6 +7,7 @@
 mod batch;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod cause;
+pub(crate) mod coded;
 mod deletion;
 mod error;
 mod queue;

@@ -60,6 +60,7 @@ use crate::{
     client::Client,
     id::NodeId,
     journal::{self, Journal},
+    payload::Codecs,
 };
 
 /// Runs workflows and activities for a journal, until it is shut down.
@@ -100,6 +101,7 @@ pub struct Worker {
 pub struct WorkerBuilder {
     registry: Registry,
     settings: Settings,
+    codecs: Option<Codecs>,
     error: Option<Error>,
 }
 
@@ -309,6 +311,13 @@ impl WorkerBuilder {
         self
     }
 
+    /// What is done with payloads before they are stored; nothing if not set. The worker's own client does the same.
+    #[must_use]
+    pub fn codecs(mut self, codecs: Codecs) -> Self {
+        self.codecs = Some(codecs);
+        self
+    }
+
     /// Opens the journal at a URL (see [`journal::connect`]) and starts the worker.
     ///
     /// # Errors
@@ -330,6 +339,10 @@ impl WorkerBuilder {
             return Err(error);
         }
         self.settings.check()?;
+        let journal = match self.codecs {
+            Some(codecs) => codecs.on(journal),
+            None => journal,
+        };
         let shared = Shared {
             journal: Arc::clone(&journal),
             registry: Arc::new(self.registry),

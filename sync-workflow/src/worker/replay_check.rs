@@ -97,6 +97,8 @@ impl WorkerBuilder {
     /// # Ok(()) }
     /// ```
     ///
+    /// Where payloads are encoded, hand it `codecs.on(journal)`: see [`Codecs::on`](crate::payload::Codecs::on).
+    ///
     /// A run that moves on meanwhile is replayed as far as it was read. Memory: a few journals at a time.
     ///
     /// # Errors

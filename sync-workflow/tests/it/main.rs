@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[cfg(all(feature = "zstd", feature = "encryption"))]
+mod codecs;
 mod damage;
 mod differential;
 mod engine;

@@ -7,6 +7,7 @@ use crate::{
         Attempt, Batch, Error, MAX_PAYLOAD_BYTES, MAX_QUEUE_KEY_BYTES, NewRun, NewSignal,
         QueueLimits, Result, RunCommit, Transition,
     },
+    payload::envelope::{MAX_ENVELOPE_BYTES, is_enveloped},
     record::Record,
 };
 
@@ -67,12 +68,23 @@ fn check_attempt(attempt: &Attempt) -> Result<()> {
     check(&attempt.details)
 }
 
+/// Refuses a value that is over the bound, before it is encoded.
+pub(in crate::journal) fn check_value(value: &Bytes) -> Result<()> {
+    within(value.len(), MAX_PAYLOAD_BYTES)
+}
+
+/// Refuses a payload that is over the bound as it is stored. An envelope comes on top of the value.
 fn check(payload: &Bytes) -> Result<()> {
-    if payload.len() > MAX_PAYLOAD_BYTES {
-        return Err(Error::PayloadTooLarge {
-            bytes: payload.len(),
-            limit: MAX_PAYLOAD_BYTES,
-        });
+    let limit = match is_enveloped(payload) {
+        true => MAX_PAYLOAD_BYTES + MAX_ENVELOPE_BYTES,
+        false => MAX_PAYLOAD_BYTES,
+    };
+    within(payload.len(), limit)
+}
+
+const fn within(bytes: usize, limit: usize) -> Result<()> {
+    if bytes > limit {
+        return Err(Error::PayloadTooLarge { bytes, limit });
     }
     Ok(())
 }

@@ -58,8 +58,8 @@ const MIGRATIONS: &[Migration] = &[
     },
     Migration {
         version: 8,
-        name: "trace_context",
-        sql: include_str!("../../../../migrations/postgres/0008_trace_context.sql"),
+        name: "observability",
+        sql: include_str!("../../../../migrations/postgres/0008_observability.sql"),
     },
     Migration {
         version: 9,

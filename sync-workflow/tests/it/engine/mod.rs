@@ -3,6 +3,8 @@
 mod activities;
 mod children;
 mod code;
+#[cfg(all(feature = "zstd", feature = "encryption"))]
+mod codecs;
 mod combinators;
 mod crash;
 mod drain;

@@ -77,8 +77,19 @@ async fn a_person_reads_payloads_as_text() {
         payload: Bytes::from_static(b"\xff\0"),
         ..record(2)
     };
+    let compressed = Record {
+        payload: Bytes::from_static(b"\x02\x05\0\0\0frame"),
+        ..record(3)
+    };
+    let encrypted = Record {
+        payload: Bytes::from_static(b"\x03\x04a-id\xff\0"),
+        ..record(4)
+    };
     bench
-        .commit(batch(vec![goes_on(run, vec![record(1), binary])]))
+        .commit(batch(vec![goes_on(
+            run,
+            vec![record(1), binary, compressed, encrypted],
+        )]))
         .await;
     let seen = bench
         .database
@@ -89,7 +100,9 @@ async fn a_person_reads_payloads_as_text() {
         .unwrap();
     assert_eq!(
         seen,
-        "started \"input\", activity completed {\"at\":1}, activity completed /wA="
+        "started \"input\", activity completed {\"at\":1}, activity completed /wA=, \
+         activity completed (10 bytes, compressed with zstd), \
+         activity completed (8 bytes, encrypted with the key a-id)"
     );
 }
 
