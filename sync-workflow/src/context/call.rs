@@ -18,8 +18,8 @@ use crate::{
     id::{CommandId, WorkflowId},
     payload, record,
     replay::{
-        ActivityOptions, ChildRequest, Command, Request, Resolution, RetryPolicy, SharedMachine,
-        TimerDue, lock, timer_fingerprint,
+        ActivityOptions, ChildRequest, Command, Fault, Request, Resolution, RetryPolicy,
+        SharedMachine, TimerDue, lock, timer_fingerprint,
     },
     tag::Tags,
 };
@@ -61,6 +61,15 @@ impl Call {
     }
 }
 
+impl Call {
+    /// The value is there and this code cannot read it: code that can is what the run waits for.
+    fn park<T>(&self, message: String) -> Poll<T> {
+        let command = self.id;
+        lock(&self.machine).fail_with(Fault::UndecodableValue { command, message });
+        Poll::Pending
+    }
+}
+
 impl Drop for Call {
     fn drop(&mut self) {
         if !self.is_done {
@@ -99,11 +108,13 @@ impl<T: DeserializeOwned, E: ErrorValue> TypedCall<T, E> {
         if let Some(failure) = self.unencodable.take() {
             return Poll::Ready(Err(CallError::Other(failure)));
         }
-        let result = ready!(self.call.poll(cx));
-        Poll::Ready(match result {
-            Ok(payload) => payload::decode(&payload).map_err(CallError::Other),
-            Err(failure) => Err(CallError::from_failure(failure)),
-        })
+        match ready!(self.call.poll(cx)) {
+            Ok(payload) => match payload::decode(&payload) {
+                Ok(value) => Poll::Ready(Ok(value)),
+                Err(failure) => self.call.park(failure.message),
+            },
+            Err(failure) => Poll::Ready(Err(CallError::from_failure(failure))),
+        }
     }
 }
 

@@ -219,7 +219,7 @@ mod tests {
     fn keys() -> EncryptionKeys {
         EncryptionKeys::new("new", [1; 32])
             .and_then(|keys| keys.and_known("old", [2; 32]))
-            .unwrap()
+            .expect("short ids that differ")
     }
 
     fn chains() -> [Codecs; 4] {

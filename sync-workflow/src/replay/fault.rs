@@ -47,6 +47,14 @@ pub enum Fault {
         /// Where it does not fit.
         message: String,
     },
+    /// What an activity, a step or a child returned does not fit the type that the code expects of it.
+    #[error("the value of command {command} cannot be decoded: {message}")]
+    UndecodableValue {
+        /// The command.
+        command: CommandId,
+        /// Where it does not fit.
+        message: String,
+    },
     /// The code has no workflow or activity of this name.
     #[error("no {what} named {name:?} is registered with this worker")]
     Unregistered {

@@ -4,7 +4,7 @@
 //!   for what is replayed.
 //! - [`METRICS`]: what is counted and timed, exported through the `metrics` facade (feature `metrics`).
 //! - `ReplayFilter` (feature `tracing-subscriber`): keeps the log lines of workflow code that runs again out.
-//! - With the feature `opentelemetry`, runs take their [`TraceContext`](crate::TraceContext) from the span of whoever
+//! - With the feature `opentelemetry`, runs take their [`TraceContext`] from the span of whoever
 //!   starts them, and spans of runs join that trace.
 
 mod catalog;

@@ -69,7 +69,7 @@ pub struct RunDifference {
 pub enum Outcome {
     /// It would be parked. A nondeterminism names the journal's record, the code's command and the position.
     Parked(Fault),
-    /// It would fail at once, without anything having happened: as when the code cannot read what it wrote before.
+    /// It would fail at once, without anything having happened: as when the code refuses what it took before.
     Failed(Failure),
 }
 

@@ -9,6 +9,7 @@ mod combinators;
 mod crash;
 mod drain;
 mod eviction;
+mod evolution;
 mod exploring;
 mod failing_commits;
 mod faults;

@@ -162,6 +162,13 @@ async fn reads_texts(ctx: Context, n: u64) -> Result<u64, Failure> {
     Ok(text.len() as u64)
 }
 
+async fn gives_up(ctx: Context, n: u64) -> Result<u64, Failure> {
+    let doubled = ctx.activity(double, n).await?;
+    Err(Failure::new(format!(
+        "{doubled} is no number to go on with"
+    )))
+}
+
 async fn a_check_before_a_deployment_tells_what_would_be_parked(storage: Storage) {
     begins(&storage, worker().workflow_named("new", old)).await;
     let unknown = storage
@@ -194,7 +201,13 @@ async fn a_check_before_a_deployment_tells_what_would_be_parked(storage: Storage
 
     let unread = check(worker().workflow_named("new", reads_texts)).await;
     let outcome = &unread.differences[0].outcome;
-    assert!(matches!(outcome, Outcome::Failed(_)), "{unread}");
+    let Outcome::Parked(Fault::UndecodableValue { command, .. }) = outcome else {
+        panic!("{unread}");
+    };
+    assert_eq!(command.0, 0);
+    let failing = check(worker().workflow_named("new", gives_up)).await;
+    let outcome = &failing.differences[0].outcome;
+    assert!(matches!(outcome, Outcome::Failed(_)), "{failing}");
     let forgotten = check(quick().workflow_named("new", new)).await;
     assert!(forgotten.holds(), "it waits for a signal: {forgotten}");
 
