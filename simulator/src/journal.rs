@@ -14,7 +14,7 @@ use sync_workflow::{
         Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Deleted, Deletion, Error,
         Hint, History, HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page,
         Published, QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector,
-        SignalOutcome, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
+        ScheduleStore, SignalOutcome, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
     },
     record::Record,
 };
@@ -278,6 +278,10 @@ impl Journal for FaultyJournal {
 
     async fn delete_closed(&self, deletion: &Deletion) -> Result<Deleted> {
         self.link.world.journal.delete_closed(deletion).await
+    }
+
+    fn schedules(&self) -> &dyn ScheduleStore {
+        self.link.world.journal.schedules()
     }
 
     async fn outcome(&self, run: RunId) -> Result<Option<Closed>> {

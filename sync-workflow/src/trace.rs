@@ -110,7 +110,12 @@ impl TraceContext {
     }
 
     /// One that the journal kept. What cannot be read is none: a trace is worth no run.
-    #[cfg(any(feature = "postgres", feature = "sqlite", feature = "conformance", test))]
+    #[cfg(any(
+        feature = "postgres",
+        feature = "sqlite",
+        feature = "conformance",
+        test
+    ))]
     pub(crate) fn from_stored(text: &str) -> Option<Self> {
         text.parse().ok()
     }

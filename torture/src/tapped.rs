@@ -16,7 +16,7 @@ use sync_workflow::{
         Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Deleted, Deletion, Error,
         Hint, History, HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page,
         Published, QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector,
-        SignalOutcome, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
+        ScheduleStore, SignalOutcome, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
     },
     record::Record,
 };
@@ -280,6 +280,10 @@ impl Journal for Tapped {
 
     async fn delete_closed(&self, deletion: &Deletion) -> Result<Deleted> {
         self.journal.delete_closed(deletion).await
+    }
+
+    fn schedules(&self) -> &dyn ScheduleStore {
+        self.journal.schedules()
     }
 
     async fn outcome(&self, run: RunId) -> Result<Option<Closed>> {

@@ -468,7 +468,7 @@ impl Client {
             .is_some_and(|node| node.is_resident(run) || node.has_place_kept(run))
     }
 
-    fn local_node(&self) -> Option<Arc<Node>> {
+    pub(crate) fn local_node(&self) -> Option<Arc<Node>> {
         self.node.as_ref().and_then(|node| node.borrow().clone())
     }
 }

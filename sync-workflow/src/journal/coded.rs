@@ -12,10 +12,11 @@ use jiff::Timestamp;
 
 use super::{
     Attempt, Batch, BatchOutcome, ChildOutcome, Claim, ClaimRequest, ClaimedRun, Close, Closed,
-    Deleted, Deletion, Hint, History, HistoryRecord, Inbox, Journal, NewRun, NewSignal,
-    OpenTransaction, Outlook, Page, Publication, Published, QueueInfo, QueueLimits, Renewal,
-    Result, RunCommit, RunFilter, RunInfo, RunSelector, SignalOutcome, StartOutcome,
-    StepTransaction, TransactionCommit, Transition, WokenRun, memory::bounds::check_value,
+    Deleted, Deletion, DueSchedules, Hint, History, HistoryRecord, Inbox, Journal, NewRun,
+    NewSignal, OpenTransaction, Outlook, Page, Publication, Published, QueueInfo, QueueLimits,
+    Renewal, Result, RunCommit, RunFilter, RunInfo, RunSelector, ScheduleRow, ScheduleStore,
+    SignalOutcome, StartOutcome, StepTransaction, TransactionCommit, Transition, WokenRun,
+    memory::bounds::check_value,
 };
 use crate::{
     id::{NodeId, Position, RunId},
@@ -327,11 +328,59 @@ impl Journal for Coded {
         self.journal.delete_closed(deletion).await
     }
 
+    fn schedules(&self) -> &dyn ScheduleStore {
+        self
+    }
+
     async fn notify(&self, hints: &[Hint]) -> Result<()> {
         self.journal.notify(hints).await
     }
 
     async fn hints(&self) -> Vec<Hint> {
         self.journal.hints().await
+    }
+}
+
+// A schedule holds the input of the runs that it starts.
+#[async_trait]
+impl ScheduleStore for Coded {
+    async fn put_schedule(&self, row: &ScheduleRow) -> Result<bool> {
+        let encoded = ScheduleRow {
+            payload: self.encode(&row.payload)?,
+            ..row.clone()
+        };
+        self.journal.schedules().put_schedule(&encoded).await
+    }
+
+    async fn delete_schedule(&self, id: &str) -> Result<bool> {
+        self.journal.schedules().delete_schedule(id).await
+    }
+
+    async fn find_schedule(&self, id: &str) -> Result<Option<ScheduleRow>> {
+        let Some(mut row) = self.journal.schedules().find_schedule(id).await? else {
+            return Ok(None);
+        };
+        self.decode(&mut row.payload)?;
+        Ok(Some(row))
+    }
+
+    async fn list_schedules(&self, after: Option<&str>, limit: u32) -> Result<Vec<ScheduleRow>> {
+        let mut rows = self
+            .journal
+            .schedules()
+            .list_schedules(after, limit)
+            .await?;
+        for row in &mut rows {
+            self.decode(&mut row.payload)?;
+        }
+        Ok(rows)
+    }
+
+    async fn due_schedules(&self, queue: &str, limit: u32) -> Result<DueSchedules> {
+        let mut due = self.journal.schedules().due_schedules(queue, limit).await?;
+        for row in &mut due.rows {
+            self.decode(&mut row.payload)?;
+        }
+        Ok(due)
     }
 }

@@ -13,6 +13,7 @@ mod error;
 mod queue;
 mod reuse;
 mod run;
+mod schedule;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod seal;
 
@@ -34,6 +35,8 @@ pub use run::{
     NewSignal, Outlook, Page, Published, Renewal, RunFilter, RunInfo, RunSelector, SignalMessage,
     SignalOutcome, TransactionCommit,
 };
+
+pub use schedule::{DueSchedules, ScheduleRow, ScheduleStore};
 
 use crate::{
     id::{NodeId, Position, RunId},
@@ -306,6 +309,9 @@ pub trait Journal: Send + Sync + 'static {
     ///
     /// Two processes do not delete at once: the second finds nothing to do. Doing it twice is harmless.
     async fn delete_closed(&self, deletion: &Deletion) -> Result<Deleted>;
+
+    /// The rows of schedules.
+    fn schedules(&self) -> &dyn ScheduleStore;
 
     /// Tells other processes. Best effort and only a hint: whoever misses it finds out by polling.
     /// Never called inside a transaction that writes.

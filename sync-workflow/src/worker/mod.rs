@@ -20,6 +20,7 @@ mod notifier;
 pub(crate) mod registry;
 mod replay_check;
 mod retention;
+mod scheduler;
 mod settings;
 mod simulation;
 mod termination;
@@ -422,6 +423,7 @@ impl Incarnation {
         tasks.spawn(notifier::run(Arc::clone(&shared.journal), hints));
         tasks.spawn(dispatcher::run(Arc::clone(&node)));
         tasks.spawn(dispatcher::listen(Arc::clone(&node)));
+        tasks.spawn(scheduler::run(Arc::clone(&node)));
         if !shared.settings.retention.is_empty() {
             tasks.spawn(retention::run(Arc::clone(&node)));
         }

@@ -49,6 +49,8 @@ pub(crate) struct Node {
     pub(crate) metrics: Metrics,
     /// Wakes the dispatcher: there may be runs to claim.
     pub(crate) dispatch: Notify,
+    /// Wakes the scheduler: a schedule was changed.
+    pub(crate) schedules: Notify,
     /// Told whenever a run leaves.
     pub(crate) departed: Notify,
     /// Turns for signals that workflows send.
@@ -120,6 +122,7 @@ impl Node {
             watchers: parts.watchers,
             notifier: parts.notifier,
             dispatch: Notify::new(),
+            schedules: Notify::new(),
             departed: Notify::new(),
             residents: Mutex::default(),
             kept_places: Mutex::default(),

@@ -21,7 +21,7 @@ macro_rules! cases {
 
 cases!(
     children, claims, closing, commits, deletion, nodes, operators, pausing, publishing, queues,
-    reading, signals, starts, steps, suspension, tags
+    reading, schedules, signals, starts, steps, suspension, tags
 );
 
 /// Makes a test of every case of the conformance suite, each named as the case.
@@ -161,6 +161,13 @@ macro_rules! journal_conformance {
                 lists_are_paged_from_new_to_old
                 a_history_is_paged_and_tells_the_time_of_each_record
                 a_hint_reaches_whoever_waits
+            }
+            schedules {
+                a_schedule_is_created_once
+                only_the_next_version_of_a_schedule_is_written
+                one_of_many_writers_of_a_schedule_succeeds
+                schedules_are_listed_in_order_and_in_pages
+                schedules_of_a_queue_are_found_when_they_are_due
             }
             signals {
                 a_signal_is_delivered_once

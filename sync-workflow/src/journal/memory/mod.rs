@@ -7,6 +7,7 @@ mod delete;
 pub(in crate::journal) mod deliver;
 mod queues;
 mod read;
+mod schedule;
 pub(in crate::journal) mod state;
 
 use std::{
@@ -24,7 +25,7 @@ use super::{
     Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Deleted, Deletion, Error, Hint,
     History, HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Outlook, Page,
     Published, QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector,
-    SignalOutcome, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
+    ScheduleStore, SignalOutcome, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
 };
 use crate::{
     id::{NodeId, Position, RunId},
@@ -382,6 +383,10 @@ impl Journal for MemoryJournal {
 
     async fn delete_closed(&self, deletion: &Deletion) -> Result<Deleted> {
         Ok(self.lock().delete_closed(deletion, self.now()))
+    }
+
+    fn schedules(&self) -> &dyn ScheduleStore {
+        self
     }
 
     async fn notify(&self, hints: &[Hint]) -> Result<()> {

@@ -12,7 +12,7 @@ use crate::{
     id::{CommandId, NodeId, Position, RunId, WorkflowId},
     journal::{
         Admission, Attempt, ClaimedRun, Error, IdReuse, NewRun, ParentLink, Placement, Published,
-        Result, SignalMessage, StartOutcome, Ticket, WokenRun,
+        Result, ScheduleRow, SignalMessage, StartOutcome, Ticket, WokenRun,
     },
     record::Record,
     status::RunStatus,
@@ -35,6 +35,7 @@ pub(super) struct State {
     pub(super) queues: BTreeMap<Arc<str>, Queue>,
     /// What each chain shows, by name.
     pub(super) published: HashMap<RunId, BTreeMap<Arc<str>, Published>>,
+    pub(super) schedules: BTreeMap<Arc<str>, ScheduleRow>,
     pub(super) last_signal: i64,
     /// Whether the runs of all queues stand in one, as for the one worker of a test.
     pub(super) is_one_queue: bool,

@@ -66,6 +66,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "operating",
         sql: include_str!("../../../../migrations/postgres/0009_operating.sql"),
     },
+    Migration {
+        version: 10,
+        name: "schedules",
+        sql: include_str!("../../../../migrations/postgres/0010_schedules.sql"),
+    },
 ];
 
 const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version;

@@ -31,6 +31,7 @@ mod pooling;
 mod published;
 mod queues;
 mod records;
+mod schedule;
 mod selector;
 mod signals;
 mod start;
@@ -56,7 +57,7 @@ use super::{
     Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Deleted, Deletion, Error, Hint,
     History, HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Outlook, Page,
     Published, QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector,
-    SignalOutcome, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
+    ScheduleStore, SignalOutcome, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
     memory::{
         bounds::{check_batch, check_limits, check_new_run, check_record, check_signal},
         deliver::final_status,
@@ -391,6 +392,10 @@ impl Journal for PostgresJournal {
 
     async fn delete_closed(&self, deletion: &Deletion) -> Result<Deleted> {
         delete::delete_closed(&self.shared, deletion).await
+    }
+
+    fn schedules(&self) -> &dyn ScheduleStore {
+        self
     }
 
     async fn notify(&self, hints: &[Hint]) -> Result<()> {

@@ -1,6 +1,6 @@
 //! What the journal does, method by method.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, ops::DerefMut, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
@@ -20,7 +20,7 @@ use crate::{
         Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Deleted, Deletion, Error,
         Hint, History, HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Outlook,
         Page, Published, QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector,
-        SignalOutcome, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
+        ScheduleStore, SignalOutcome, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
         memory::{bounds, deliver::final_status, foreign, lease_end},
     },
     record::Record,
@@ -80,9 +80,18 @@ impl SqliteJournal {
         })
     }
 
+    /// A connection to read with.
+    pub(super) async fn reader(&self) -> Result<impl DerefMut<Target = SqliteConnection>> {
+        self.file.read().await
+    }
+
+    pub(super) fn now(&self) -> Micros {
+        self.file.now()
+    }
+
     /// Runs one transaction in a task of its own, which goes on when the caller is dropped: a
     /// connection is never left in the middle of it.
-    async fn write<T, F>(&self, unit: F) -> Result<T>
+    pub(super) async fn write<T, F>(&self, unit: F) -> Result<T>
     where
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut SqliteConnection, Micros) -> BoxFuture<'c, Result<T>>
@@ -469,6 +478,10 @@ impl Journal for SqliteJournal {
 
     async fn queues(&self) -> Result<Vec<QueueInfo>> {
         queue::list(&mut *self.file.read().await?).await
+    }
+
+    fn schedules(&self) -> &dyn ScheduleStore {
+        self
     }
 
     async fn notify(&self, hints: &[Hint]) -> Result<()> {

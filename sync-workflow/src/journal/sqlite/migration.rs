@@ -6,12 +6,13 @@ use super::error::{commit_failed, failed};
 use crate::journal::{Error, Result};
 
 /// The scripts, in the order of their versions, which count from one. Append only.
-const SCRIPTS: [&str; 5] = [
+const SCRIPTS: [&str; 6] = [
     include_str!("../../../../migrations/sqlite/0001_journal.sql"),
     include_str!("../../../../migrations/sqlite/0002_published.sql"),
     include_str!("../../../../migrations/sqlite/0003_queues.sql"),
     include_str!("../../../../migrations/sqlite/0004_trace_context.sql"),
     include_str!("../../../../migrations/sqlite/0005_operating.sql"),
+    include_str!("../../../../migrations/sqlite/0006_schedules.sql"),
 ];
 
 /// The newest version that this process knows.

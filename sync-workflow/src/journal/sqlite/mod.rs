@@ -20,6 +20,7 @@ mod published;
 mod queue;
 mod record;
 mod run;
+mod schedule;
 mod signal;
 mod start;
 mod tag;

@@ -17,7 +17,7 @@ use sync_workflow::{
         Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Deleted, Deletion, Error,
         Hint, History, HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page,
         Published, QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector,
-        SignalOutcome, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
+        ScheduleStore, SignalOutcome, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
     },
     record::Record,
 };
@@ -275,6 +275,10 @@ impl Journal for Faulty {
 
     async fn delete_closed(&self, deletion: &Deletion) -> Result<Deleted> {
         self.inner.delete_closed(deletion).await
+    }
+
+    fn schedules(&self) -> &dyn ScheduleStore {
+        self.inner.schedules()
     }
 
     async fn outcome(&self, run: RunId) -> Result<Option<Closed>> {

@@ -26,6 +26,7 @@ mod queues;
 mod remote;
 mod retention;
 mod runs;
+mod schedules;
 mod structure;
 mod tags;
 #[cfg(all(
