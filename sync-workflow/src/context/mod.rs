@@ -28,7 +28,7 @@ pub use update::{Update, UpdateCall};
 use crate::{
     id::{RunId, WorkflowId},
     payload,
-    replay::{Fault, ScopeId, SharedMachine, TimerDue, lock},
+    replay::{Fault, ScopeId, SharedMachine, TimerDue, is_replaying, lock},
 };
 
 /// The workflow's side of the engine: every durable call starts here.
@@ -247,10 +247,11 @@ impl Context {
         Cancellation::new(self)
     }
 
-    /// Whether the code runs to catch up with its journal. For quiet logs, never for decisions.
+    /// Whether the code runs to catch up with its journal, as [`crate::replay::is_replaying`] says. For quiet logs, never
+    /// for decisions.
     #[must_use]
     pub fn is_replaying(&self) -> bool {
-        lock(&self.machine).is_replaying()
+        is_replaying()
     }
 }
 
