@@ -91,11 +91,15 @@ impl Client {
         Ok(Self::new(journal::connect(url).await?))
     }
 
-    /// The same client with these codecs: those of the workers. A worker's own client has them already.
+    /// The same client with these codecs: those of the workers, and once. A worker's own client stays as it is, for it
+    /// has those of its worker.
     ///
     /// Without them, what is encoded cannot be read, and what is started is stored as it is.
     #[must_use]
     pub fn codecs(self, codecs: &Codecs) -> Self {
+        if self.node.is_some() {
+            return self;
+        }
         Self {
             journal: codecs.on(self.journal),
             ..self
