@@ -7,8 +7,8 @@ use sync_workflow::{
     id::{NodeId, Position, RunId},
     journal::{
         Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Error, History, IdReuse, Journal,
-        NewSignal, OpenTransaction, Result, RunCommit, RunOutcome, RunSelector, SignalOutcome,
-        StartOutcome, TransactionCommit, Transition, WakeAt,
+        NewSignal, OpenTransaction, Outlook, Renewal, Result, RunCommit, RunOutcome, RunSelector,
+        SignalOutcome, StartOutcome, TransactionCommit, Transition, WakeAt,
     },
 };
 
@@ -175,6 +175,23 @@ pub(crate) fn owned(world: &World, node: NodeId) -> Result<Vec<ClaimedRun>> {
         owned.clear();
     }
     Ok(owned)
+}
+
+pub(crate) fn renew_and_look(
+    world: &World,
+    process: usize,
+    (node, lease): (NodeId, Duration),
+    request: &ClaimRequest,
+) -> Result<(Renewal, Option<Outlook>)> {
+    let lease = granted(world, process, lease);
+    let (renewal, outlook) = at_once(world.journal.renew_and_look(node, lease, request))?;
+    let outlook = outlook.map(|seen| Outlook {
+        next_wake: seen
+            .next_wake
+            .filter(|_| world.mutant != Some(Mutant::HintsOnly)),
+        holds_runs: seen.holds_runs && world.mutant != Some(Mutant::ForgetfulOwner),
+    });
+    Ok((renewal, outlook))
 }
 
 pub(crate) fn claim(world: &World, node: NodeId, request: &ClaimRequest) -> Result<Claim> {

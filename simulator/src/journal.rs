@@ -12,7 +12,7 @@ use sync_workflow::{
     id::{NodeId, Position, RunId},
     journal::{
         Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Deleted, Deletion, Error,
-        Hint, History, HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page,
+        Hint, History, HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Outlook, Page,
         Published, QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector,
         ScheduleStore, SignalOutcome, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
     },
@@ -111,6 +111,23 @@ impl Journal for FaultyJournal {
             .await?;
         renewal.now = deed::told(&self.link.world, renewal.now);
         Ok(renewal)
+    }
+
+    async fn renew_and_look(
+        &self,
+        node: NodeId,
+        lease: Duration,
+        request: &ClaimRequest,
+    ) -> Result<(Renewal, Option<Outlook>)> {
+        let (node, process) = (self.known(node), self.link.process);
+        let request = request.clone();
+        let (mut renewal, outlook) = self
+            .call(Method::Renew, None, move |world| {
+                deed::renew_and_look(world, process, (node, lease), &request)
+            })
+            .await?;
+        renewal.now = deed::told(&self.link.world, renewal.now);
+        Ok((renewal, outlook))
     }
 
     async fn reap(&self, limit: u32) -> Result<Vec<NodeId>> {

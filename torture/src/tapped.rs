@@ -14,7 +14,7 @@ use sync_workflow::{
     id::{NodeId, Position, RunId},
     journal::{
         Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Deleted, Deletion, Error,
-        Hint, History, HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page,
+        Hint, History, HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Outlook, Page,
         Published, QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector,
         ScheduleStore, SignalOutcome, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
     },
@@ -150,6 +150,20 @@ impl Journal for Tapped {
         }
         self.perhaps("renew", none, self.journal.renew(node, lease))
             .await
+    }
+
+    async fn renew_and_look(
+        &self,
+        node: NodeId,
+        lease: Duration,
+        request: &ClaimRequest,
+    ) -> Result<(Renewal, Option<Outlook>)> {
+        if self.mutant.is_some() {
+            // Its bugs are in the calls that it makes by itself.
+            return Ok((self.renew(node, lease).await?, None));
+        }
+        let renewed = self.journal.renew_and_look(node, lease, request);
+        self.perhaps("renew", none, renewed).await
     }
 
     async fn reap(&self, limit: u32) -> Result<Vec<NodeId>> {
