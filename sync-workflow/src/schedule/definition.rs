@@ -9,7 +9,9 @@ use serde_json::value::RawValue;
 use super::Timing;
 use crate::{
     context::WorkflowCallee,
+    failure::Failure,
     id::WorkflowId,
+    payload,
     tag::{InvalidTag, Tags},
 };
 
@@ -55,12 +57,6 @@ pub enum InvalidSchedule {
         Schedule::MAX_ID_BYTES
     )]
     Id,
-    /// The input has no JSON form.
-    #[error("the input has no JSON form: {detail}")]
-    Unencodable {
-        /// Why.
-        detail: String,
-    },
     /// It has too many tags.
     #[error("its runs cannot be tagged: {0}")]
     Tags(InvalidTag),
@@ -84,17 +80,15 @@ impl Schedule {
     ///
     /// # Errors
     ///
-    /// [`InvalidSchedule::Unencodable`] when the input has no JSON form.
-    pub fn new<M, W>(workflow: W, input: &W::Input, timing: Timing) -> Result<Self, InvalidSchedule>
+    /// When the input has no JSON form.
+    pub fn new<M, W>(workflow: W, input: &W::Input, timing: Timing) -> Result<Self, Failure>
     where
         W: WorkflowCallee<M>,
     {
-        let input = serde_json::value::to_raw_value(input);
+        let input = payload::encode(input)?;
         Ok(Self {
             workflow: workflow.name(),
-            input: input.map_err(|error| InvalidSchedule::Unencodable {
-                detail: error.to_string(),
-            })?,
+            input: serde_json::from_slice(&input)?,
             queue: "default".into(),
             tags: Tags::new(),
             timing,
