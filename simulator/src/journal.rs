@@ -12,9 +12,10 @@ use sync_workflow::{
     id::{NodeId, Position, RunId},
     journal::{
         Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Deleted, Deletion, Error,
-        Hint, History, HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Outlook, Page,
-        Published, QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector,
-        ScheduleStore, SignalOutcome, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
+        Hint, History, HistoryRecord, ImportedRun, Inbox, Journal, NewRun, NewSignal,
+        OpenTransaction, Outlook, Page, Published, QueueInfo, QueueLimits, Renewal, Result,
+        RunFilter, RunInfo, RunSelector, ScheduleStore, SignalOutcome, StartOutcome,
+        StepTransaction, TransactionCommit, WokenRun,
     },
     record::Record,
 };
@@ -299,6 +300,10 @@ impl Journal for FaultyJournal {
 
     fn schedules(&self) -> &dyn ScheduleStore {
         self.link.world.journal.schedules()
+    }
+
+    async fn import(&self, run: &ImportedRun) -> Result<StartOutcome> {
+        self.link.world.journal.import(run).await
     }
 
     async fn outcome(&self, run: RunId) -> Result<Option<Closed>> {

@@ -14,9 +14,10 @@ use sync_workflow::{
     id::{NodeId, Position, RunId},
     journal::{
         Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Deleted, Deletion, Error,
-        Hint, History, HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Outlook, Page,
-        Published, QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector,
-        ScheduleStore, SignalOutcome, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
+        Hint, History, HistoryRecord, ImportedRun, Inbox, Journal, NewRun, NewSignal,
+        OpenTransaction, Outlook, Page, Published, QueueInfo, QueueLimits, Renewal, Result,
+        RunFilter, RunInfo, RunSelector, ScheduleStore, SignalOutcome, StartOutcome,
+        StepTransaction, TransactionCommit, WokenRun,
     },
     record::Record,
 };
@@ -298,6 +299,10 @@ impl Journal for Tapped {
 
     fn schedules(&self) -> &dyn ScheduleStore {
         self.journal.schedules()
+    }
+
+    async fn import(&self, run: &ImportedRun) -> Result<StartOutcome> {
+        self.journal.import(run).await
     }
 
     async fn outcome(&self, run: RunId) -> Result<Option<Closed>> {

@@ -12,6 +12,7 @@ use crate::{
     payload::envelope::is_enveloped,
     record::{Record, RecordKind},
     status::RunStatus,
+    tag::Tags,
 };
 
 /// How many records are read at once.
@@ -30,6 +31,12 @@ pub struct RunHistory {
     pub workflow_id: WorkflowId,
     /// The registered name of its workflow.
     pub workflow: String,
+    /// Its queue.
+    #[serde(default = "default_queue")]
+    pub queue: String,
+    /// By which it was found.
+    #[serde(default, skip_serializing_if = "Tags::is_empty")]
+    pub tags: Tags,
     /// Where it stood when it was read.
     pub status: RunStatus,
     /// Why it was parked then, if it was.
@@ -52,6 +59,10 @@ impl RunHistory {
         };
         self.records.iter().enumerate().map(record).collect()
     }
+}
+
+fn default_queue() -> String {
+    "default".into()
 }
 
 /// A record, without its position, which is its place in the list.
@@ -179,6 +190,8 @@ impl Client {
             run,
             workflow_id: info.workflow_id,
             workflow: info.workflow.to_string(),
+            queue: info.queue.to_string(),
+            tags: info.tags,
             status: info.status,
             parked_reason: info.parked_reason,
             records,

@@ -6,6 +6,7 @@ mod error;
 mod export;
 mod handle;
 mod hints;
+mod import;
 mod listener;
 mod published;
 mod queue;
@@ -24,6 +25,7 @@ pub use error::{Error, RunError};
 pub use export::{ExportedPayload, ExportedRecord, InvalidPayload, RunHistory};
 pub use handle::RunHandle;
 use hints::Hints;
+pub use import::ImportError;
 use listener::Listener;
 pub use published::PublishedWatch;
 pub use queue::{Limit, Queue};
@@ -462,7 +464,7 @@ impl Client {
         }
     }
 
-    async fn hint(&self, hint: Hint) {
+    pub(crate) async fn hint(&self, hint: Hint) {
         self.hints.tell(&*self.journal, hint).await;
     }
 

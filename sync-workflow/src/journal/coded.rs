@@ -12,11 +12,11 @@ use jiff::Timestamp;
 
 use super::{
     Attempt, Batch, BatchOutcome, ChildOutcome, Claim, ClaimRequest, ClaimedRun, Close, Closed,
-    Deleted, Deletion, DueSchedules, Hint, History, HistoryRecord, Inbox, Journal, NewRun,
-    NewSignal, OpenTransaction, Outlook, Page, Publication, Published, QueueInfo, QueueLimits,
-    Renewal, Result, RunCommit, RunFilter, RunInfo, RunSelector, ScheduleRow, ScheduleStore,
-    SignalOutcome, StartOutcome, StepTransaction, TransactionCommit, Transition, WokenRun,
-    memory::bounds::check_value,
+    Deleted, Deletion, DueSchedules, Hint, History, HistoryRecord, ImportedRun, Inbox, Journal,
+    NewRun, NewSignal, OpenTransaction, Outlook, Page, Publication, Published, QueueInfo,
+    QueueLimits, Renewal, Result, RunCommit, RunFilter, RunInfo, RunSelector, ScheduleRow,
+    ScheduleStore, SignalOutcome, StartOutcome, StepTransaction, TransactionCommit, Transition,
+    WokenRun, memory::bounds::check_value,
 };
 use crate::{
     id::{NodeId, Position, RunId},
@@ -326,6 +326,20 @@ impl Journal for Coded {
 
     async fn delete_closed(&self, deletion: &Deletion) -> Result<Deleted> {
         self.journal.delete_closed(deletion).await
+    }
+
+    async fn import(&self, run: &ImportedRun) -> Result<StartOutcome> {
+        let encoded = |item: &HistoryRecord| {
+            Ok(HistoryRecord {
+                record: self.encoded_record(&item.record)?,
+                recorded_at: item.recorded_at,
+            })
+        };
+        let imported = ImportedRun {
+            records: all(&run.records, encoded)?,
+            ..run.clone()
+        };
+        self.journal.import(&imported).await
     }
 
     fn schedules(&self) -> &dyn ScheduleStore {

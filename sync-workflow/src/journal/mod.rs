@@ -31,9 +31,9 @@ pub use error::Error;
 pub use queue::{Admission, Managed, QueueInfo, QueueLimits, Rate, Ticket};
 pub use reuse::IdReuse;
 pub use run::{
-    ChildOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Hint, History, HistoryRecord, Inbox,
-    NewSignal, Outlook, Page, Published, Renewal, RunFilter, RunInfo, RunSelector, SignalMessage,
-    SignalOutcome, TransactionCommit,
+    ChildOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Hint, History, HistoryRecord,
+    ImportedRun, Inbox, NewSignal, Outlook, Page, Published, Renewal, RunFilter, RunInfo,
+    RunSelector, SignalMessage, SignalOutcome, TransactionCommit,
 };
 
 pub use schedule::{DueSchedules, ScheduleRow, ScheduleStore};
@@ -309,6 +309,12 @@ pub trait Journal: Send + Sync + 'static {
     ///
     /// Two processes do not delete at once: the second finds nothing to do. Doing it twice is harmless.
     async fn delete_closed(&self, deletion: &Deletion) -> Result<Deleted>;
+
+    /// Inserts a run with its whole journal, as it stood elsewhere, if neither the run nor its workflow id was ever
+    /// used here. One that is open is paused: nothing begins before somebody resumes it.
+    ///
+    /// Doing it twice finds the run of the first time.
+    async fn import(&self, run: &ImportedRun) -> Result<StartOutcome>;
 
     /// The rows of schedules.
     fn schedules(&self) -> &dyn ScheduleStore;

@@ -341,6 +341,45 @@ impl HistoryRecord {
     }
 }
 
+/// A run that comes from another journal.
+#[derive(Debug, Clone)]
+pub struct ImportedRun {
+    /// The run.
+    pub run: RunId,
+    /// Its workflow id.
+    pub workflow_id: WorkflowId,
+    /// The registered name of its workflow.
+    pub workflow: Arc<str>,
+    /// Its queue.
+    pub queue: Arc<str>,
+    /// How it ended; `None` for a run that is open.
+    pub closed: Option<RunStatus>,
+    /// By which it is found.
+    pub tags: Tags,
+    /// Its records, from position zero on, at least one.
+    pub records: Vec<HistoryRecord>,
+}
+
+impl ImportedRun {
+    /// When it was started.
+    pub(super) fn created_at(&self) -> Timestamp {
+        let first = self.records.first();
+        first.map_or(Timestamp::UNIX_EPOCH, |first| first.recorded_at)
+    }
+
+    /// When it ended, if it has.
+    pub(super) fn closed_at(&self) -> Option<Timestamp> {
+        let last = self.records.last().map(|last| last.recorded_at);
+        last.filter(|_| self.closed.is_some())
+    }
+
+    /// The status that it has here.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    pub(super) fn status(&self) -> RunStatus {
+        self.closed.unwrap_or(RunStatus::Paused)
+    }
+}
+
 /// What a chain of runs shows under a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     client::Client,
     id::WorkflowId,
-    journal::{self, MAX_PAYLOAD_BYTES, Page, ScheduleRow, ScheduleStore},
+    journal::{self, Hint, MAX_PAYLOAD_BYTES, Page, ScheduleRow, ScheduleStore},
 };
 
 /// How often a change is tried that others are faster than.
@@ -87,7 +87,7 @@ impl Schedules<'_> {
         let stored = Stored { schedule, state };
         let row = stored.row(id.into(), now.as_microsecond(), true, now)?;
         match self.store().put_schedule(&row).await? {
-            true => self.changed(),
+            true => self.changed().await,
             false => return Err(Error::Exists),
         }
         Ok(())
@@ -241,7 +241,7 @@ impl Schedules<'_> {
             change(&mut stored, now)?;
             let row = stored.row(row.id, row.revision + 1, false, now)?;
             if self.store().put_schedule(&row).await? {
-                self.changed();
+                self.changed().await;
                 return Ok(());
             }
         }
@@ -257,11 +257,12 @@ impl Schedules<'_> {
         self.0.journal().schedules()
     }
 
-    /// Tells the worker of this process; others look by themselves.
-    fn changed(&self) {
+    /// Tells the worker of this process, and those of others, who look at everything then: schedules change rarely.
+    async fn changed(&self) {
         if let Some(node) = self.0.local_node() {
             node.schedules.notify_one();
         }
+        self.0.hint(Hint::LookAgain).await;
     }
 }
 

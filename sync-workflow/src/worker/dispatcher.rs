@@ -218,6 +218,7 @@ pub(crate) async fn listen(node: Arc<Node>) {
                 Hint::Closed(run) => node.watchers.changed(run),
                 Hint::Published(run) => node.watchers.published(run),
                 Hint::LookAgain => {
+                    node.schedules.notify_one();
                     node.dispatch.notify_one();
                     node.watchers.look_again();
                     node.tell_all(|| Message::Arrived);

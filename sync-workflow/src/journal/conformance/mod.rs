@@ -20,8 +20,8 @@ macro_rules! cases {
 }
 
 cases!(
-    children, claims, closing, commits, deletion, nodes, operators, pausing, publishing, queues,
-    reading, schedules, signals, starts, steps, suspension, tags
+    children, claims, closing, commits, deletion, importing, nodes, operators, pausing, publishing,
+    queues, reading, schedules, signals, starts, steps, suspension, tags
 );
 
 /// Makes a test of every case of the conformance suite, each named as the case.
@@ -92,6 +92,11 @@ macro_rules! journal_conformance {
                 the_signals_of_a_chain_go_with_its_last_run
                 a_workflow_id_whose_runs_are_gone_starts_anew
                 deletions_at_once_delete_each_run_once
+            }
+            importing {
+                an_imported_run_is_here_as_it_was_there
+                an_imported_run_that_is_open_waits_to_be_resumed
+                a_run_is_imported_where_nothing_is_in_its_way
             }
             nodes {
                 a_fenced_node_cannot_append

@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use crate::{
     journal::{
-        Attempt, Batch, Error, MAX_PAYLOAD_BYTES, MAX_QUEUE_KEY_BYTES, NewRun, NewSignal,
-        QueueLimits, Result, RunCommit, Transition,
+        Attempt, Batch, Error, ImportedRun, MAX_PAYLOAD_BYTES, MAX_QUEUE_KEY_BYTES, NewRun,
+        NewSignal, QueueLimits, Result, RunCommit, Transition,
     },
     payload::envelope::{MAX_ENVELOPE_BYTES, is_enveloped},
     record::Record,
@@ -36,6 +36,12 @@ pub(in crate::journal) fn check_limits(queue: &str, limits: &QueueLimits) -> Res
             queue: queue.into(),
         }),
     }
+}
+
+/// Refuses a run from elsewhere one of whose records is over the bound.
+pub(in crate::journal) fn check_imported(run: &ImportedRun) -> Result<()> {
+    let mut records = run.records.iter();
+    records.try_for_each(|item| check_record(&item.record))
 }
 
 /// Refuses a record whose payload is over the bound.

@@ -5,6 +5,7 @@ pub(in crate::journal) mod bulletin;
 mod commit;
 mod delete;
 pub(in crate::journal) mod deliver;
+mod import;
 mod queues;
 mod read;
 mod schedule;
@@ -23,9 +24,10 @@ use state::State;
 
 use super::{
     Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Deleted, Deletion, Error, Hint,
-    History, HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Outlook, Page,
-    Published, QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector,
-    ScheduleStore, SignalOutcome, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
+    History, HistoryRecord, ImportedRun, Inbox, Journal, NewRun, NewSignal, OpenTransaction,
+    Outlook, Page, Published, QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo,
+    RunSelector, ScheduleStore, SignalOutcome, StartOutcome, StepTransaction, TransactionCommit,
+    WokenRun,
 };
 use crate::{
     id::{NodeId, Position, RunId},
@@ -383,6 +385,11 @@ impl Journal for MemoryJournal {
 
     async fn delete_closed(&self, deletion: &Deletion) -> Result<Deleted> {
         Ok(self.lock().delete_closed(deletion, self.now()))
+    }
+
+    async fn import(&self, run: &ImportedRun) -> Result<StartOutcome> {
+        bounds::check_imported(run)?;
+        Ok(self.lock().import(run))
     }
 
     fn schedules(&self) -> &dyn ScheduleStore {

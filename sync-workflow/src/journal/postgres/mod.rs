@@ -21,6 +21,7 @@ mod delete;
 mod describe;
 mod failure;
 mod hints;
+mod import;
 mod inbox;
 mod lane;
 mod list;
@@ -55,11 +56,14 @@ use self::{
 };
 use super::{
     Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Deleted, Deletion, Error, Hint,
-    History, HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Outlook, Page,
-    Published, QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector,
-    ScheduleStore, SignalOutcome, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
+    History, HistoryRecord, ImportedRun, Inbox, Journal, NewRun, NewSignal, OpenTransaction,
+    Outlook, Page, Published, QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo,
+    RunSelector, ScheduleStore, SignalOutcome, StartOutcome, StepTransaction, TransactionCommit,
+    WokenRun,
     memory::{
-        bounds::{check_batch, check_limits, check_new_run, check_record, check_signal},
+        bounds::{
+            check_batch, check_imported, check_limits, check_new_run, check_record, check_signal,
+        },
         deliver::final_status,
         foreign,
     },
@@ -392,6 +396,11 @@ impl Journal for PostgresJournal {
 
     async fn delete_closed(&self, deletion: &Deletion) -> Result<Deleted> {
         delete::delete_closed(&self.shared, deletion).await
+    }
+
+    async fn import(&self, run: &ImportedRun) -> Result<StartOutcome> {
+        check_imported(run)?;
+        import::import(&self.shared, run).await
     }
 
     fn schedules(&self) -> &dyn ScheduleStore {

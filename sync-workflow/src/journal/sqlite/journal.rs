@@ -11,16 +11,17 @@ use tokio::sync::OwnedMutexGuard;
 use super::{
     attempt, claim, commit, delete, describe,
     file::{self, File},
-    node, operator, published, queue, record, run, signal, start,
+    import, node, operator, published, queue, record, run, signal, start,
     value::{Micros, micros, timestamp},
 };
 use crate::{
     id::{NodeId, Position, RunId},
     journal::{
         Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Deleted, Deletion, Error,
-        Hint, History, HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Outlook,
-        Page, Published, QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector,
-        ScheduleStore, SignalOutcome, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
+        Hint, History, HistoryRecord, ImportedRun, Inbox, Journal, NewRun, NewSignal,
+        OpenTransaction, Outlook, Page, Published, QueueInfo, QueueLimits, Renewal, Result,
+        RunFilter, RunInfo, RunSelector, ScheduleStore, SignalOutcome, StartOutcome,
+        StepTransaction, TransactionCommit, WokenRun,
         memory::{bounds, deliver::final_status, foreign, lease_end},
     },
     record::Record,
@@ -472,6 +473,15 @@ impl Journal for SqliteJournal {
         let queue = queue.to_owned();
         self.write(move |connection, now| {
             Box::pin(async move { queue::pause(connection, &queue, is_paused, now).await })
+        })
+        .await
+    }
+
+    async fn import(&self, run: &ImportedRun) -> Result<StartOutcome> {
+        bounds::check_imported(run)?;
+        let run = run.clone();
+        self.write(move |connection, now| {
+            Box::pin(async move { import::import(connection, &run, now).await })
         })
         .await
     }

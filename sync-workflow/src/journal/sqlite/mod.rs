@@ -12,6 +12,7 @@ mod delete;
 mod describe;
 mod error;
 mod file;
+mod import;
 mod journal;
 mod migration;
 mod node;

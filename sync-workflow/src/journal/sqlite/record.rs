@@ -7,7 +7,7 @@ use sqlx::{SqliteConnection, sqlite::SqliteRow};
 use super::{
     bulk::Bulk,
     error::failed,
-    value::{Micros, bytes, column, corrupt, number, run_id, timestamp},
+    value::{Micros, bytes, column, corrupt, micros, number, run_id, timestamp},
 };
 use crate::{
     id::{CommandId, NodeId, Position, RunId},
@@ -50,23 +50,44 @@ pub(super) async fn append(
     records: &[(RunId, &Record)],
     now: Micros,
 ) -> Result<()> {
-    static APPEND: Bulk = Bulk::new(
+    insert(connection, records, |(run, record)| (*run, record, now)).await
+}
+
+/// Inserts the records of a run from another journal, each with its own time.
+pub(super) async fn import(
+    connection: &mut SqliteConnection,
+    run: RunId,
+    records: &[HistoryRecord],
+) -> Result<()> {
+    insert(connection, records, |item| {
+        (run, &item.record, micros(item.recorded_at))
+    })
+    .await
+}
+
+async fn insert<T>(
+    connection: &mut SqliteConnection,
+    items: &[T],
+    row: impl Fn(&T) -> (RunId, &Record, Micros),
+) -> Result<()> {
+    static INSERT: Bulk = Bulk::new(
         "INSERT INTO sync_workflow_records
            (run, position, kind, command, name, fingerprint, payload, recorded_at) VALUES ",
         "(?,?,?,?,?,?,?,?)",
         "",
     );
-    APPEND
-        .execute(connection, records, |statement, (run, record)| {
+    INSERT
+        .execute(connection, items, |statement, item| {
+            let (run, record, at) = row(item);
             statement
                 .bind(run.as_uuid())
                 .bind(record.position.0)
                 .bind(record.kind.code())
                 .bind(record.command.0)
                 .bind(Arc::clone(&record.name))
-                .bind(seal(*run, record))
+                .bind(seal(run, record))
                 .bind(record.payload.to_vec())
-                .bind(now)
+                .bind(at)
         })
         .await
 }

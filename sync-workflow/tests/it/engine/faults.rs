@@ -15,9 +15,10 @@ use sync_workflow::{
     id::{NodeId, Position, RunId},
     journal::{
         Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Deleted, Deletion, Error,
-        Hint, History, HistoryRecord, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page,
-        Published, QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector,
-        ScheduleStore, SignalOutcome, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
+        Hint, History, HistoryRecord, ImportedRun, Inbox, Journal, NewRun, NewSignal,
+        OpenTransaction, Page, Published, QueueInfo, QueueLimits, Renewal, Result, RunFilter,
+        RunInfo, RunSelector, ScheduleStore, SignalOutcome, StartOutcome, StepTransaction,
+        TransactionCommit, WokenRun,
     },
     record::Record,
 };
@@ -279,6 +280,10 @@ impl Journal for Faulty {
 
     fn schedules(&self) -> &dyn ScheduleStore {
         self.inner.schedules()
+    }
+
+    async fn import(&self, run: &ImportedRun) -> Result<StartOutcome> {
+        self.inner.import(run).await
     }
 
     async fn outcome(&self, run: RunId) -> Result<Option<Closed>> {
