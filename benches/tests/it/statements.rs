@@ -54,7 +54,9 @@ impl Counting {
     fn read(&self) -> Counters {
         let statements = "SELECT coalesce(sum(calls), 0)
                           FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid
-                          WHERE d.datname = current_database() AND query NOT SIMILAR TO '%pg_(stat|current|get)%'";
+                          WHERE d.datname = current_database() AND query NOT SIMILAR TO '%pg_(stat|current|get)%'
+                            -- A connection that is opened meanwhile is none of a workflow's.
+                            AND query NOT SIMILAR TO '(SET|BEGIN|COMMIT)%'";
         Counters {
             statements: self.database.psql(statements).unwrap().parse().unwrap(),
             position: self

@@ -119,6 +119,10 @@ enum Flow {
 }
 
 /// How a driver came to its run.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one for each driver, moved once: a box would be an allocation more for each run"
+)]
 pub(super) enum Origin {
     /// The run was born on this node: its journal is the record of its start.
     Born(NewRun),
