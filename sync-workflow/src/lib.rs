@@ -92,6 +92,7 @@ mod update;
 pub mod client;
 #[cfg(feature = "runtime")]
 pub mod journal;
+#[cfg(feature = "runtime")]
 pub mod schedule;
 #[cfg(feature = "runtime")]
 pub mod telemetry;
