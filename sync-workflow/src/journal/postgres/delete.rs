@@ -61,8 +61,10 @@ WITH turn AS MATERIALIZED (
     DELETE FROM sync_workflow.published WHERE chain_id = ANY (ARRAY(SELECT chain_id FROM chains))
 ), gone AS (
     DELETE FROM sync_workflow.runs WHERE run_id = ANY (ARRAY(SELECT run_id FROM doomed))
+    -- Whoever had the lock before may have deleted them after this statement began to look.
+    RETURNING run_id
 )
-SELECT (SELECT count(*) FROM doomed), last.closed_at, last.run_id
+SELECT (SELECT count(*) FROM gone), last.closed_at, last.run_id
 FROM (VALUES (1)) AS always
 LEFT JOIN LATERAL (
     SELECT l.closed_at, l.run_id FROM looked_at l ORDER BY l.closed_at DESC, l.run_id DESC LIMIT 1
