@@ -338,18 +338,7 @@ impl<T: DeserializeOwned, E: ErrorValue> ChildCall<T, E> {
             context,
             name,
             payload::encode(input),
-            |input| {
-                Request::Child(ChildRequest {
-                    workflow_id: None,
-                    queue: None,
-                    input,
-                    abandon_on_close: false,
-                    key: Arc::default(),
-                    priority: 0,
-                    tags: Tags::new(),
-                    run: None,
-                })
-            },
+            |input| Request::Child(ChildRequest::new(input)),
         ))
     }
 

@@ -2,6 +2,8 @@
 
 mod call;
 mod callee;
+#[cfg(feature = "runtime")]
+pub(crate) mod fan_out;
 pub(crate) mod remote;
 mod scope;
 #[cfg(feature = "runtime")]
@@ -18,6 +20,8 @@ pub use call::{ActivityCall, Cancellation, ChildCall, SignalCall, Sleep, Wait};
 #[cfg(feature = "runtime")]
 pub use callee::{Activity, ActivityType};
 pub use callee::{ActivityCallee, Outcome, Workflow, WorkflowCallee, WorkflowType, function_name};
+#[cfg(feature = "runtime")]
+pub use fan_out::FanOut;
 pub use scope::{Elapsed, Saga, Scope};
 #[cfg(feature = "runtime")]
 pub(crate) use transaction::{BoxedBody, ReturnSlot};

@@ -11,7 +11,6 @@ use crate::{
     failure::Failure,
     payload,
     replay::{ActivityOptions, ChildRequest, Command, Request},
-    tag::Tags,
 };
 
 /// The input of the child.
@@ -48,14 +47,8 @@ pub(super) fn send_to_queue(command: &mut Command) {
     };
     command.name = workflow_name(&command.name).into();
     command.request = Request::Child(ChildRequest {
-        workflow_id: None,
         queue: Some(queue),
-        input,
-        abandon_on_close: false,
-        key: Arc::default(),
-        priority: 0,
-        tags: Tags::new(),
-        run: None,
+        ..ChildRequest::new(input)
     });
 }
 

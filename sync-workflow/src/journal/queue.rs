@@ -38,6 +38,12 @@ impl Admission {
         self as i16
     }
 
+    /// Whether it needs nobody's leave any more.
+    #[must_use]
+    pub const fn may_run(self) -> bool {
+        matches!(self, Self::Admitted | Self::Exempt)
+    }
+
     /// The admission with this stored number. One that this version does not know has to ask.
     #[must_use]
     pub const fn from_code(code: i16) -> Self {

@@ -156,9 +156,27 @@ pub(crate) struct ChildRequest {
     /// Its key and its priority in its queue.
     pub(crate) key: Arc<str>,
     pub(crate) priority: i16,
+    /// Where its queue has limits, it does not wait and does not count.
+    pub(crate) is_exempt: bool,
     pub(crate) tags: Tags,
     /// Assigned when the start is recorded.
     pub(crate) run: Option<RunId>,
+}
+
+impl ChildRequest {
+    pub(crate) fn new(input: Bytes) -> Self {
+        Self {
+            workflow_id: None,
+            queue: None,
+            input,
+            abandon_on_close: false,
+            key: Arc::default(),
+            priority: 0,
+            is_exempt: false,
+            tags: Tags::new(),
+            run: None,
+        }
+    }
 }
 
 impl Command {

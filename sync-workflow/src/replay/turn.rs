@@ -200,6 +200,8 @@ pub struct ChildStart {
     pub key: Arc<str>,
     /// Its priority among the runs of its key.
     pub priority: i16,
+    /// Whether the limits of its queue are not for it.
+    pub is_exempt: bool,
     /// By which it is found.
     pub tags: Tags,
 }

@@ -26,8 +26,8 @@ use super::{
 use crate::{
     id::{NodeId, RunId},
     journal::{
-        Admission, Batch, ClaimRequest, ClaimedRun, Error, Hint, Journal, Managed, NewRun, Outlook,
-        Placement, WokenRun,
+        Batch, ClaimRequest, ClaimedRun, Error, Hint, Journal, Managed, NewRun, Outlook, Placement,
+        WokenRun,
     },
     telemetry::{Metrics, slice_span},
 };
@@ -144,7 +144,7 @@ impl Node {
         let is_ours = run.placement == Placement::Anywhere
             && !self.is_draining()
             && run.queue == self.settings.queue
-            && (!self.is_queue_managed() || run.ticket.admission == Admission::Admitted)
+            && (!self.is_queue_managed() || run.ticket.admission.may_run())
             && self.registry.workflow(&run.workflow).is_some();
         if !is_ours {
             return;

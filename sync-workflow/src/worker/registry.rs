@@ -8,7 +8,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{activity::ActivityContext, error::Error};
 use crate::{
     context::{
-        Activity, Context, Workflow, function_name,
+        Activity, Context, Workflow,
+        fan_out::{self, Branch},
+        function_name,
         remote::{self, RemoteActivity},
     },
     failure::{ErrorValue, Failure},
@@ -28,10 +30,23 @@ pub(crate) type ActivityFactory = Arc<
 >;
 
 /// The names that a worker knows.
-#[derive(Default)]
 pub(crate) struct Registry {
     workflows: HashMap<Arc<str>, WorkflowFactory>,
     activities: HashMap<Arc<str>, ActivityFactory>,
+}
+
+impl Default for Registry {
+    /// The workflows of the engine itself.
+    fn default() -> Self {
+        let branch: WorkflowFactory = Arc::new(|context, input| {
+            let branch: Branch = decode_input(input)?;
+            Ok(Box::pin(branch.run(context)))
+        });
+        Self {
+            workflows: HashMap::from([(fan_out::BRANCH.into(), branch)]),
+            activities: HashMap::new(),
+        }
+    }
 }
 
 impl Registry {

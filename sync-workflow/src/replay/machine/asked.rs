@@ -138,6 +138,7 @@ impl Machine {
                     abandon_on_close: child.abandon_on_close,
                     key: Arc::clone(&child.key),
                     priority: child.priority,
+                    is_exempt: child.is_exempt,
                     tags: child.tags.clone(),
                 };
                 self.out.children.push(start);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Driver;
 use crate::{
-    journal::{IdReuse, NewRun, ParentCloses, ParentLink, Placement, Ticket},
+    journal::{Admission, IdReuse, NewRun, ParentCloses, ParentLink, Placement, Ticket},
     replay::{ChildStart, Continuation},
     tag::Tags,
     trace::TraceContext,
@@ -38,7 +38,10 @@ impl Driver {
             ticket: Ticket {
                 key: child.key,
                 priority: child.priority,
-                ..Ticket::default()
+                admission: match child.is_exempt {
+                    true => Admission::Exempt,
+                    false => Admission::None,
+                },
             },
             tags: child.tags,
         };

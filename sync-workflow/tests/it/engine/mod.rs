@@ -12,6 +12,7 @@ mod eviction;
 mod evolution;
 mod exploring;
 mod failing_commits;
+mod fan_out;
 mod faults;
 mod fence;
 mod full_disk;
