@@ -9,9 +9,7 @@ use serde_json::value::RawValue;
 use super::Timing;
 use crate::{
     context::WorkflowCallee,
-    failure::Failure,
     id::WorkflowId,
-    payload,
     tag::{InvalidTag, Tags},
 };
 
@@ -57,6 +55,12 @@ pub enum InvalidSchedule {
         Schedule::MAX_ID_BYTES
     )]
     Id,
+    /// The input has no JSON form.
+    #[error("the input has no JSON form: {detail}")]
+    Unencodable {
+        /// Why.
+        detail: String,
+    },
     /// It has too many tags.
     #[error("its runs cannot be tagged: {0}")]
     Tags(InvalidTag),
@@ -80,15 +84,17 @@ impl Schedule {
     ///
     /// # Errors
     ///
-    /// When the input has no JSON form.
-    pub fn new<M, W>(workflow: W, input: &W::Input, timing: Timing) -> Result<Self, Failure>
+    /// [`InvalidSchedule::Unencodable`] when the input has no JSON form.
+    pub fn new<M, W>(workflow: W, input: &W::Input, timing: Timing) -> Result<Self, InvalidSchedule>
     where
         W: WorkflowCallee<M>,
     {
-        let input = payload::encode(input)?;
+        let input = serde_json::value::to_raw_value(input);
         Ok(Self {
             workflow: workflow.name(),
-            input: serde_json::from_slice(&input)?,
+            input: input.map_err(|error| InvalidSchedule::Unencodable {
+                detail: error.to_string(),
+            })?,
             queue: "default".into(),
             tags: Tags::new(),
             timing,
