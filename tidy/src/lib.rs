@@ -9,6 +9,7 @@
 //! | `purity` | no clock, no randomness and no runtime in the pure code |
 //! | `supply` | licences, sources and the one cryptography provider of everything that is linked in |
 //! | `house` | lints are inherited, versions are declared once |
+//! | `repository` | nothing that was built is kept, and nothing large |
 //!
 //! ```no_run
 //! # fn main() -> Result<(), tidy::Error> {

@@ -5,6 +5,7 @@
 mod dependencies;
 mod house;
 mod purity;
+mod repository;
 mod supply;
 
 /// Fails with one line for each offence.
