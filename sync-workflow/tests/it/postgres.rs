@@ -8,6 +8,7 @@
 mod commits;
 mod conformance;
 mod connections;
+mod dropping;
 mod fence;
 mod growth;
 mod idle;

@@ -20,8 +20,8 @@ macro_rules! cases {
 }
 
 cases!(
-    children, claims, closing, commits, deletion, importing, nodes, operators, pausing, publishing,
-    queues, reading, schedules, signals, starts, steps, suspension, tags
+    children, claims, closing, commits, deletion, dropping, importing, nodes, operators, pausing,
+    publishing, queues, reading, schedules, signals, starts, steps, suspension, tags
 );
 
 /// Makes a test of every case of the conformance suite, each named as the case.
@@ -92,6 +92,18 @@ macro_rules! journal_conformance {
                 the_signals_of_a_chain_go_with_its_last_run
                 a_workflow_id_whose_runs_are_gone_starts_anew
                 deletions_at_once_delete_each_run_once
+            }
+            dropping {
+                a_dropped_commit_has_happened_or_not
+                a_dropped_start_has_happened_or_not
+                a_dropped_signal_is_delivered_once
+                a_dropped_request_of_an_operator_has_happened_or_not
+                a_dropped_claim_leaves_its_runs_to_the_node_or_to_others
+                a_dropped_step_has_happened_or_not
+                a_dropped_word_of_a_node_has_happened_or_not
+                a_dropped_question_changes_nothing
+                a_dropped_change_of_a_schedule_or_a_queue_has_happened_or_not
+                a_dropped_deletion_deletes_all_of_a_run_or_nothing
             }
             importing {
                 an_imported_run_is_here_as_it_was_there

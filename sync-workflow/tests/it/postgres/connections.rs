@@ -39,51 +39,6 @@ async fn a_step_that_holds_the_only_connection_holds_up_no_commit_and_no_heartbe
     );
 }
 
-#[tokio::test]
-async fn callers_that_go_away_leave_no_connection_inside_a_transaction() {
-    let bench = Bench::new().await;
-    let journal = PostgresJournal::builder(bench.database.url())
-        .max_connections(2)
-        .open()
-        .await
-        .unwrap();
-    let run = bench.born("abandoned").await;
-    let selector = RunSelector::Run(run);
-    let reason = Record {
-        kind: RecordKind::Terminated,
-        ..last_record(0)
-    };
-    // Each is polled a few times only and then dropped.
-    for polls in 0..12 {
-        let new = NewRun {
-            placement: Placement::Anywhere,
-            ..new_run(&format!("abandoned {polls}"))
-        };
-        poll_and_drop(journal.start(&new), polls).await;
-        poll_and_drop(journal.begin(), polls).await;
-        poll_and_drop(journal.reap(1), polls).await;
-        poll_and_drop(journal.terminate(&selector, &reason), polls).await;
-        poll_and_drop(journal.describe(&selector), polls).await;
-    }
-    // A connection that is inside a transaction nobody knows of would swallow this.
-    for number in 0..4 {
-        let new = NewRun {
-            placement: Placement::Anywhere,
-            ..new_run(&format!("after {number}"))
-        };
-        journal.start(&new).await.unwrap();
-        let seen = bench
-            .journal
-            .describe(&RunSelector::Run(new.run))
-            .await
-            .unwrap();
-        assert!(
-            seen.is_some(),
-            "the start was acknowledged and is not there"
-        );
-    }
-}
-
 pub(super) async fn poll_and_drop<T>(future: impl Future<Output = T>, polls: usize) {
     let mut future = Box::pin(future);
     for _ in 0..polls {
