@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use sqlx::{Postgres, QueryBuilder};
+use uuid::Uuid;
 
 use super::{
     connection::Shared,
@@ -13,8 +14,9 @@ use crate::journal::{Page, Result, RunFilter, RunInfo};
 
 pub(super) async fn list(shared: &Shared, filter: &RunFilter) -> Result<Page<RunInfo>> {
     let limit = filter.effective_limit();
+    let named = few_named(shared, filter).await?;
     let tags = rarest_first(shared, filter).await?;
-    let mut statement = statement(filter, &tags, limit + 1);
+    let mut statement = statement(filter, named.as_deref(), &tags, limit + 1);
     let query = statement.build_query_as::<InfoRow>();
     let mut rows = shared.rows(Effect::None, query).await?;
     let more = rows.len() > limit as usize;
@@ -26,10 +28,28 @@ pub(super) async fn list(shared: &Shared, filter: &RunFilter) -> Result<Page<Run
     Ok(Page { items, more })
 }
 
+/// So many runs are many: those whose ids begin alike are then found among the newest.
+const FEW: usize = 1_000;
+
+/// The runs whose workflow ids begin as the filter says, if they are few. A plan that knows no values would
+/// walk through all runs for them.
+async fn few_named(shared: &Shared, filter: &RunFilter) -> Result<Option<Vec<Uuid>>> {
+    let Some(prefix) = &filter.workflow_id_prefix else {
+        return Ok(None);
+    };
+    let mut statement = QueryBuilder::new("SELECT r.run_id FROM sync_workflow.runs r WHERE true");
+    push_prefix(&mut statement, "r.workflow_id", prefix);
+    // No order: the index by workflow id is the only way.
+    statement.push(" LIMIT ").push(FEW + 1);
+    let query = statement.build_query_as::<(Uuid,)>();
+    let found = shared.rows(Effect::None, query).await?;
+    Ok((found.len() <= FEW).then(|| found.into_iter().map(|(run,)| run).collect()))
+}
+
 /// A name and a value.
 type Tag<'f> = (&'f str, &'f str);
 
-// So many runs are many: beyond that a tag is as common as any.
+// The same number: beyond it a tag is as common as any.
 const HOW_COMMON: &str = "
 SELECT (SELECT count(*) FROM (
     SELECT FROM sync_workflow.tags t WHERE t.name = w.name AND t.value = w.value LIMIT 1000
@@ -58,7 +78,12 @@ async fn rarest_first<'f>(shared: &Shared, filter: &'f RunFilter) -> Result<Vec<
 ///
 /// Each status is looked for by itself, and stands in the text: so each has a plan of its own, the few runs that
 /// are under way or that ended badly through the index that holds nothing else.
-fn statement(filter: &RunFilter, tags: &[Tag<'_>], limit: u32) -> QueryBuilder<Postgres> {
+fn statement(
+    filter: &RunFilter,
+    named: Option<&[Uuid]>,
+    tags: &[Tag<'_>],
+    limit: u32,
+) -> QueryBuilder<Postgres> {
     let mut statement = QueryBuilder::new("SELECT * FROM (");
     let statuses: BTreeSet<i16> = filter.statuses.iter().map(|status| status.code()).collect();
     let legs = match statuses.is_empty() {
@@ -73,6 +98,17 @@ fn statement(filter: &RunFilter, tags: &[Tag<'_>], limit: u32) -> QueryBuilder<P
         push_tags(&mut statement, tags);
         if let Some(status) = status {
             statement.push(" AND r.status = ").push(status);
+        }
+        match (named, &filter.workflow_id_prefix) {
+            (Some(named), _) => {
+                statement
+                    .push(" AND r.run_id = ANY(")
+                    .push_bind(named.to_vec())
+                    .push(")");
+            }
+            // Newest first, not in the order of the index by workflow id.
+            (None, Some(prefix)) => push_prefix(&mut statement, "(r.workflow_id || '')", prefix),
+            (None, None) => {}
         }
         push_conditions(&mut statement, filter);
         statement
@@ -136,14 +172,21 @@ fn push_conditions(statement: &mut QueryBuilder<Postgres>, filter: &RunFilter) {
             .push_bind(text.clone())
             .push(") > 0");
     }
-    if let Some(prefix) = &filter.workflow_id_prefix {
-        // A range of the index by workflow id, which compares bytes.
+}
+
+/// A range of texts, which are compared by their bytes.
+fn push_prefix(statement: &mut QueryBuilder<Postgres>, column: &str, prefix: &str) {
+    statement
+        .push(" AND ")
+        .push(column)
+        .push(" >= ")
+        .push_bind(prefix.to_owned());
+    if let Some(end) = end_of(prefix) {
         statement
-            .push(" AND r.workflow_id >= ")
-            .push_bind(prefix.clone());
-        if let Some(end) = end_of(prefix) {
-            statement.push(" AND r.workflow_id < ").push_bind(end);
-        }
+            .push(" AND ")
+            .push(column)
+            .push(" < ")
+            .push_bind(end);
     }
 }
 
