@@ -27,7 +27,7 @@ use crate::{
 /// The part that all durable calls share: a numbered command of the machine.
 pub(super) struct Call {
     machine: SharedMachine,
-    id: CommandId,
+    pub(super) id: CommandId,
     is_done: bool,
 }
 
@@ -63,11 +63,14 @@ impl Call {
 
 impl Call {
     /// The value is there and this code cannot read it: code that can is what the run waits for.
-    fn park<T>(&self, message: String) -> Poll<T> {
-        let command = self.id;
-        lock(&self.machine).fail_with(Fault::UndecodableValue { command, message });
+    pub(super) fn park<T>(&self, message: String) -> Poll<T> {
+        park_undecodable(&self.machine, self.id, message);
         Poll::Pending
     }
+}
+
+pub(super) fn park_undecodable(machine: &SharedMachine, command: CommandId, message: String) {
+    lock(machine).fail_with(Fault::UndecodableValue { command, message });
 }
 
 impl Drop for Call {

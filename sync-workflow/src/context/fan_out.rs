@@ -10,7 +10,7 @@ use std::{
     marker::PhantomData,
     pin::Pin,
     sync::Arc,
-    task::{Context as TaskContext, Poll},
+    task::{Context as TaskContext, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -18,9 +18,13 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
-use super::{Context, Scope, WorkflowCallee, call::Call};
+use super::{
+    Context, Scope, WorkflowCallee,
+    call::{Call, park_undecodable},
+};
 use crate::{
     failure::{CallError, ErrorValue, Failure},
+    id::CommandId,
     payload,
     replay::{ChildRequest, Request},
 };
@@ -119,7 +123,13 @@ enum Progress {
 type Input = (usize, Bytes);
 
 /// How the workflow of an input ended.
-type Ended = (usize, Result<Bytes, Failure>);
+type Ended = (usize, Result<Value, Failure>);
+
+/// The encoded value of a workflow, and the call that brought it.
+struct Value {
+    payload: Bytes,
+    call: CommandId,
+}
 
 /// What holds for every workflow of a fan-out.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -188,9 +198,13 @@ impl<T: DeserializeOwned, E: ErrorValue> FanOut<T, E> {
     pub async fn next(&mut self) -> Option<(usize, Result<T, CallError<E>>)> {
         loop {
             if let Some((index, result)) = self.ready.pop_front() {
-                let result = result
-                    .and_then(|payload| payload::decode(&payload))
-                    .map_err(CallError::from_failure);
+                let result = match result {
+                    Ok(value) => match self.decode(index, &value) {
+                        Some(value) => Ok(value),
+                        None => std::future::pending().await,
+                    },
+                    Err(failure) => Err(CallError::from_failure(failure)),
+                };
                 return Some((index, result));
             }
             match self.advance().await {
@@ -234,6 +248,18 @@ impl<T: DeserializeOwned, E: ErrorValue> FanOut<T, E> {
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.plan.is_enough(self.failed)
+    }
+
+    /// A value that this code cannot read parks the run, as that of any call does.
+    fn decode(&self, index: usize, value: &Value) -> Option<T> {
+        match payload::decode(&value.payload) {
+            Ok(decoded) => Some(decoded),
+            Err(failure) => {
+                let message = format!("input {index}: {}", failure.message);
+                park_undecodable(&self.scope.context().machine, value.call, message);
+                None
+            }
+        }
     }
 
     /// Waits for results; `None` when there are none to come.
@@ -407,8 +433,9 @@ impl Future for ChildOfInput {
     type Output = Ended;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        let index = self.index;
-        self.call.poll(cx).map(|result| (index, result))
+        let (index, call) = (self.index, self.call.id);
+        let polled = self.call.poll(cx);
+        polled.map(|result| (index, result.map(|payload| Value { payload, call })))
     }
 }
 
@@ -441,22 +468,21 @@ impl BranchCall {
         }
     }
 
-    /// What became of its inputs; of all of them the same, if the branch itself failed.
-    fn ended(&self, result: Result<Bytes, Failure>) -> Vec<Ended> {
-        let results = result.and_then(|payload| payload::decode::<Vec<BranchResult>>(&payload));
-        match results {
-            Ok(results) => {
-                let numbered = |result: BranchResult| {
-                    let index = self.indexes.get(result.place).copied();
-                    Some((index?, result.into_result()))
-                };
-                results.into_iter().filter_map(numbered).collect()
-            }
-            Err(failure) => {
-                let same = |index: &usize| (*index, Err(failure.clone()));
-                self.indexes.iter().map(same).collect()
-            }
-        }
+    /// What became of its inputs.
+    fn ended(&self, results: Vec<BranchResult>) -> Vec<Ended> {
+        let call = self.call.id;
+        let numbered = |result: BranchResult| {
+            let index = self.indexes.get(result.place).copied()?;
+            let result = result.into_result();
+            Some((index, result.map(|payload| Value { payload, call })))
+        };
+        results.into_iter().filter_map(numbered).collect()
+    }
+
+    /// The same for all inputs: the branch itself failed.
+    fn failed(&self, failure: &Failure) -> Vec<Ended> {
+        let same = |index: &usize| (*index, Err(failure.clone()));
+        self.indexes.iter().map(same).collect()
     }
 }
 
@@ -465,10 +491,15 @@ impl Future for BranchCall {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
         if let Some(failure) = self.unencodable.take() {
-            return Poll::Ready(self.ended(Err(failure)));
+            return Poll::Ready(self.failed(&failure));
         }
-        let polled = self.call.poll(cx);
-        polled.map(|result| self.ended(result))
+        match ready!(self.call.poll(cx)) {
+            Ok(payload) => match payload::decode(&payload) {
+                Ok(results) => Poll::Ready(self.ended(results)),
+                Err(failure) => self.call.park(failure.message),
+            },
+            Err(failure) => Poll::Ready(self.failed(&failure)),
+        }
     }
 }
 
@@ -534,7 +565,7 @@ impl Branch {
         let mut failed = 0;
         while let Some((place, result)) = window.next().await {
             failed += usize::from(result.is_err());
-            results.push(BranchResult::new(place, result));
+            results.push(BranchResult::new(place, result.map(|value| value.payload)));
             if self.plan.is_enough(failed) {
                 scope.cancel();
                 break;

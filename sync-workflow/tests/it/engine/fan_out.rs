@@ -9,8 +9,8 @@ use std::{
 };
 
 use sync_workflow::{
-    Client, Context, Failure, RunHandle, Worker, journal::RunFilter, testing::crash_sweep,
-    worker::WorkerBuilder,
+    Client, Context, Failure, RunError, RunHandle, Worker, journal::RunFilter,
+    testing::crash_sweep, worker::WorkerBuilder,
 };
 
 use super::{Storage, on_every_journal, quick};
@@ -22,6 +22,7 @@ on_every_journal![
     after_so_many_failures_no_other_begins,
     every_failure_is_told_with_its_input,
     slices_need_no_turn_where_the_queue_has_limits,
+    a_value_that_cannot_be_read_parks_the_run,
 ];
 
 /// How many workflows of a test are under way, and the most that ever were.
@@ -219,4 +220,29 @@ fn a_fan_out_survives_a_crash_at_every_commit() {
         |()| {},
     );
     assert!(sweep.crashes > 10, "{sweep:?}");
+}
+
+async fn in_words(_ctx: Context, n: u64) -> Result<String, Failure> {
+    Ok(format!("twice {n}"))
+}
+
+async fn doubled(ctx: Context, slice: usize) -> Result<Vec<u64>, Failure> {
+    Ok(ctx.fan_out(double, [1, 2]).slice(slice).all().await?)
+}
+
+async fn a_value_that_cannot_be_read_parks_the_run(storage: Storage) {
+    let builder = || quick().workflow(doubled);
+    let worker = storage
+        .start(builder().workflow_named("double", in_words))
+        .await;
+    let client = worker.client();
+    for (id, slice) in [("few", 10), ("many", 1)] {
+        let handle = client.start(doubled, id, slice).await.unwrap();
+        let Err(RunError::Parked { reason }) = handle.result().await else {
+            panic!("a text is no number");
+        };
+        assert!(reason.contains("expected u64"), "{reason}");
+        assert!(reason.contains("input"), "{reason}");
+    }
+    worker.shutdown().await;
 }
