@@ -19,7 +19,7 @@ impl Listener {
                         Hint::Closed(run) => watchers.changed(run),
                         Hint::Published(run) => watchers.published(run),
                         Hint::LookAgain => watchers.look_again(),
-                        Hint::Ready(_) | Hint::Arrived { .. } => {}
+                        Hint::Ready(_) | Hint::Schedules(_) | Hint::Arrived { .. } => {}
                     }
                 }
             }

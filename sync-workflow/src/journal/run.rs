@@ -395,7 +395,10 @@ pub struct Published {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Hint {
     /// Runs of this queue became ready.
+    /// Of any queue, if it has no name.
     Ready(Arc<str>),
+    /// A schedule of this queue was changed.
+    Schedules(Arc<str>),
     /// Something arrived for a run that this node holds.
     Arrived {
         /// The node that holds it.

@@ -87,7 +87,7 @@ impl Schedules<'_> {
         let stored = Stored { schedule, state };
         let row = stored.row(id.into(), now.as_microsecond(), true, now)?;
         match self.store().put_schedule(&row).await? {
-            true => self.changed().await,
+            true => self.changed(row.queue).await,
             false => return Err(Error::Exists),
         }
         Ok(())
@@ -241,7 +241,7 @@ impl Schedules<'_> {
             change(&mut stored, now)?;
             let row = stored.row(row.id, row.revision + 1, false, now)?;
             if self.store().put_schedule(&row).await? {
-                self.changed().await;
+                self.changed(row.queue).await;
                 return Ok(());
             }
         }
@@ -257,12 +257,12 @@ impl Schedules<'_> {
         self.0.journal().schedules()
     }
 
-    /// Tells the worker of this process, and those of others, who look at everything then: schedules change rarely.
-    async fn changed(&self) {
+    /// Tells the workers of a queue, here and elsewhere, to look at its schedules.
+    async fn changed(&self, queue: Arc<str>) {
         if let Some(node) = self.0.local_node() {
             node.schedules.notify_one();
         }
-        self.0.hint(Hint::LookAgain).await;
+        self.0.hint(Hint::Schedules(queue)).await;
     }
 }
 

@@ -210,7 +210,16 @@ pub(crate) async fn listen(node: Arc<Node>) {
         };
         for hint in hints {
             match hint {
-                Hint::Ready(_) => node.dispatch.notify_one(),
+                Hint::Ready(queue) => {
+                    if queue.is_empty() || queue == node.settings.queue {
+                        node.dispatch.notify_one();
+                    }
+                }
+                Hint::Schedules(queue) => {
+                    if queue == node.settings.queue {
+                        node.schedules.notify_one();
+                    }
+                }
                 Hint::Arrived { node: to, run } if to == node.id => {
                     node.tell(run, Message::Arrived);
                 }

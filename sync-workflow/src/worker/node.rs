@@ -436,6 +436,14 @@ impl Node {
         }
     }
 
+    /// A run was asked to cancel by this node: whoever holds it hears of it, or may take it.
+    pub(crate) fn cancelled(&self, woken: WokenRun) {
+        match woken.node {
+            Some(node) if node == self.id => self.tell_arrived(woken.run),
+            Some(_) | None => self.woken(&[woken]),
+        }
+    }
+
     /// A run is parked: whoever awaits it, here or elsewhere, looks.
     pub(crate) fn parked(&self, run: RunId) {
         self.watchers.changed(run);

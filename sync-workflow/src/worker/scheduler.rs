@@ -79,9 +79,9 @@ async fn tend(node: &Node, row: ScheduleRow, now: Timestamp) -> Result<()> {
             };
             if let (Request::CancelLast, Some(last)) = (stored.decide(&row.id, now, is_open), last)
             {
-                node.journal.request_cancel(&last).await?;
-                node.notifier.hint(Hint::LookAgain);
-                node.look_at_owned();
+                if let Some(woken) = node.journal.request_cancel(&last).await? {
+                    node.cancelled(woken);
+                }
             }
         } else {
             start(node, &row.id, &stored).await?;

@@ -207,6 +207,7 @@ fn line(hint: &Hint) -> String {
     match hint {
         // A queue with a line break in its name reads back as something unknown: look again.
         Hint::Ready(queue) => format!("r{queue}"),
+        Hint::Schedules(queue) => format!("s{queue}"),
         Hint::Arrived { node, run } => {
             format!("a{}{}", node.as_uuid().simple(), run.as_uuid().simple())
         }
@@ -226,6 +227,7 @@ fn parse(line: &str) -> Option<Hint> {
     let rest = line.get(1..)?;
     match line.as_bytes().first()? {
         b'r' => Some(Hint::Ready(Arc::from(rest))),
+        b's' => Some(Hint::Schedules(Arc::from(rest))),
         b'a' => Some(Hint::Arrived {
             node: NodeId::from_uuid(Uuid::try_parse(rest.get(..32)?).ok()?),
             run: RunId::from_uuid(Uuid::try_parse(rest.get(32..)?).ok()?),
@@ -260,6 +262,7 @@ mod tests {
         let hints = [
             Hint::Ready("default".into()),
             Hint::Ready("".into()),
+            Hint::Schedules("default".into()),
             Hint::Arrived {
                 node: NodeId::from_uuid(Uuid::from_u128(7)),
                 run: run(8),
