@@ -98,6 +98,51 @@ pub enum Fault {
     },
 }
 
+impl Fault {
+    /// Its short name, for programs to count by; it stays as it is.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Nondeterministic(_) => "nondeterministic",
+            Self::ForeignAwait { .. } => "foreign_await",
+            Self::StrayCall => "stray_call",
+            Self::BusyLoop { .. } => "busy_loop",
+            Self::Panicked { .. } => "panicked",
+            Self::UndecodableInput { .. } => "undecodable_input",
+            Self::UndecodableValue { .. } => "undecodable_value",
+            Self::Unregistered { .. } => "unregistered",
+            Self::UnsupportedVersion { .. } => "unsupported_version",
+            Self::HistoryTooLong { .. } => "history_too_long",
+            Self::Damaged { .. } => "damaged",
+            Self::Requested { .. } => "requested",
+        }
+    }
+
+    /// What helps, in a sentence.
+    #[must_use]
+    pub const fn advice(&self) -> &'static str {
+        match self {
+            Self::Nondeterministic(_) => {
+                "keep the call for the runs that made it: ask ctx.version where the code changed"
+            }
+            Self::ForeignAwait { .. } => {
+                "await durable calls only, and move the rest into an activity"
+            }
+            Self::StrayCall => "make durable calls in the workflow's own code only",
+            Self::BusyLoop { .. } => "make a durable call in every turn of the loop",
+            Self::Panicked { .. } => "repair the code that panics",
+            Self::UndecodableInput { .. } | Self::UndecodableValue { .. } => {
+                "let the type read what was written before: a default, an alias, or a new name for a new type"
+            }
+            Self::Unregistered { .. } => "register it under this name as long as open runs need it",
+            Self::UnsupportedVersion { .. } => "support the version as long as open runs go by it",
+            Self::HistoryTooLong { .. } => "continue as new more often",
+            Self::Damaged { .. } => "restore the run's rows; no code repairs them",
+            Self::Requested { .. } => "the workflow asks for a person: see its reason",
+        }
+    }
+}
+
 /// Where journal and code part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mismatch {
@@ -122,6 +167,14 @@ pub struct Asked {
     pub fingerprint: u64,
 }
 
+impl Asked {
+    /// Whether both name the same call, with whatever input.
+    #[must_use]
+    pub fn is_same_call(&self, other: &Self) -> bool {
+        self.command == other.command && self.kind == other.kind && self.name == other.name
+    }
+}
+
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -131,11 +184,7 @@ impl fmt::Display for Mismatch {
         )?;
         match &self.asked {
             None => write!(f, "but the code made no such command by then"),
-            Some(asked)
-                if asked.command == self.recorded.command
-                    && asked.kind == self.recorded.kind
-                    && asked.name == self.recorded.name =>
-            {
+            Some(asked) if self.recorded.is_same_call(asked) => {
                 write!(
                     f,
                     "and the code made the same call with another input (fingerprint {:016x}, recorded {:016x})",

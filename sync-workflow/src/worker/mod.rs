@@ -41,7 +41,9 @@ pub(crate) use committer::Work;
 pub use error::Error;
 pub(crate) use node::Node;
 pub use registry::{Activities, IntoActivity, IntoWorkflow};
-pub use replay_check::{Outcome, ReplayReport, RunDifference};
+pub use replay_check::{
+    Outcome, ReplayCheckCommand, ReplayReport, ReplayScope, Replayed, RunDifference, Verdict,
+};
 pub(crate) use simulation::RunIds;
 pub use simulation::Simulation;
 pub use termination::Termination;

@@ -1,76 +1,66 @@
 //! Replaying what is open against the code that is about to be deployed.
 
+mod arguments;
+mod command;
+mod report;
+
 use std::{
-    collections::{BTreeMap, HashSet},
-    fmt,
+    collections::HashSet,
     sync::{Arc, Mutex},
     task::Waker,
 };
 
 use futures_util::stream::{self, StreamExt as _};
 
+pub use self::{
+    command::{ReplayCheckCommand, Verdict},
+    report::{Outcome, ReplayReport, Replayed, RunDifference},
+};
 use super::{WorkerBuilder, driver::history, registry::Registry};
 use crate::{
     context::Context,
     failure::Failure,
-    id::{Position, RunId, WorkflowId},
+    id::{Position, RunId},
     journal::{self, Journal, RunFilter, RunInfo},
     record::{Record, RecordKind},
     replay::{Action, Execution, Fault, Machine, Progress, Turn},
     status::RunStatus,
 };
 
-/// How many journals are read ahead.
-const AHEAD: usize = 8;
 /// How many records are read at once.
 const PAGE: u32 = 5_000;
 
-/// What came of replaying the open runs: see [`WorkerBuilder::replay_check`].
-#[derive(Debug, Clone, Default)]
-#[must_use = "a difference is a reason not to deploy"]
-pub struct ReplayReport {
-    /// How many runs were replayed.
-    pub replayed: u64,
-    /// How many of them do not replay.
-    pub different: u64,
-    /// The first of those, at most [`ReplayReport::MOST_DIFFERENCES`].
-    pub differences: Vec<RunDifference>,
-    /// How many open runs the worker would leave alone, by workflow: it does not know the workflow.
-    pub unregistered: BTreeMap<Arc<str>, u64>,
+/// Which open runs are replayed, and how many journals are in memory for it.
+///
+/// ```
+/// use sync_workflow::worker::ReplayScope;
+///
+/// let scope = ReplayScope {
+///     workflow: Some("order".into()),
+///     ..ReplayScope::default()
+/// };
+/// assert_eq!(scope.journals_at_once, 8);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplayScope {
+    /// Only runs of this workflow.
+    pub workflow: Option<Arc<str>>,
+    /// How many journals are read ahead of the one that is replayed; at most [`Self::MOST_JOURNALS`].
+    pub journals_at_once: usize,
 }
 
-impl ReplayReport {
-    /// How many differences are told in full.
-    pub const MOST_DIFFERENCES: usize = 1_000;
+impl ReplayScope {
+    /// A journal may be a hundred thousand records long: so many of them still fit into memory.
+    pub const MOST_JOURNALS: usize = 64;
+}
 
-    /// Whether every run that this code would drive replays.
-    #[must_use]
-    pub const fn holds(&self) -> bool {
-        self.different == 0
+impl Default for ReplayScope {
+    fn default() -> Self {
+        Self {
+            workflow: None,
+            journals_at_once: 8,
+        }
     }
-}
-
-/// An open run that the code cannot drive on.
-#[derive(Debug, Clone)]
-pub struct RunDifference {
-    /// The run.
-    pub run: RunId,
-    /// Its workflow id.
-    pub workflow_id: WorkflowId,
-    /// The registered name of its workflow.
-    pub workflow: Arc<str>,
-    /// What would become of it.
-    pub outcome: Outcome,
-}
-
-/// What would become of a run.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub enum Outcome {
-    /// It would be parked. A nondeterminism names the journal's record, the code's command and the position.
-    Parked(Fault),
-    /// It would fail at once, without anything having happened: as when the code refuses what it took before.
-    Failed(Failure),
 }
 
 impl WorkerBuilder {
@@ -105,13 +95,31 @@ impl WorkerBuilder {
     ///
     /// When the journal cannot be read.
     pub async fn replay_check(&self, journal: &dyn Journal) -> journal::Result<ReplayReport> {
-        let mut report = ReplayReport::default();
+        self.replay_check_within(journal, &ReplayScope::default(), &mut |_| {})
+            .await
+    }
+
+    /// As [`Self::replay_check`], of some of the runs. After each page of the list of runs `progress` is told what came of
+    /// it so far.
+    ///
+    /// # Errors
+    ///
+    /// When the journal cannot be read.
+    pub async fn replay_check_within(
+        &self,
+        journal: &dyn Journal,
+        scope: &ReplayScope,
+        progress: &mut (dyn FnMut(&ReplayReport) + Send),
+    ) -> journal::Result<ReplayReport> {
+        let mut report = ReplayReport::of_queue(Arc::clone(&self.settings.queue));
         let mut filter = RunFilter {
             statuses: RunStatus::OPEN.to_vec(),
             queue: Some(Arc::clone(&self.settings.queue)),
+            workflow: scope.workflow.clone(),
             limit: RunFilter::MAX_LIMIT,
             ..RunFilter::default()
         };
+        let ahead = scope.journals_at_once.clamp(1, ReplayScope::MOST_JOURNALS);
         loop {
             let page = journal.list(&filter).await?;
             filter.before = page.items.last().map(|info| info.run);
@@ -120,15 +128,19 @@ impl WorkerBuilder {
                 .into_iter()
                 .partition(|info| self.registry.workflow(&info.workflow).is_some());
             for info in unknown {
-                *report.unregistered.entry(info.workflow).or_default() += 1;
+                report.leave(info.workflow);
             }
             let mut journals = stream::iter(known)
                 .map(async |info| load(journal, info.run).await.map(|read| (info, read)))
-                .buffered(AHEAD);
+                .buffered(ahead);
             while let Some(loaded) = journals.next().await {
                 let (info, records) = loaded?;
-                report.add(&self.registry, info, records);
+                if !has_ended(&records) {
+                    let outcome = replayed(&self.registry, &info, records);
+                    report.add(info, outcome);
+                }
             }
+            progress(&report);
             if !page.more {
                 return Ok(report);
             }
@@ -158,30 +170,22 @@ async fn load(journal: &dyn Journal, run: RunId) -> journal::Result<Result<Vec<R
     }
 }
 
-impl ReplayReport {
-    fn add(&mut self, registry: &Registry, info: RunInfo, records: Result<Vec<Record>, Fault>) {
-        let is_over = |records: &Vec<Record>| {
-            records.is_empty() || records.iter().any(|record| record.kind.is_final())
-        };
-        if records.as_ref().is_ok_and(is_over) {
-            // It ended between the list and the look.
-            return;
-        }
-        self.replayed += 1;
-        let outcome = match records {
-            Ok(records) => outcome(registry, &info, records),
-            Err(fault) => Some(Outcome::Parked(fault)),
-        };
-        let Some(outcome) = outcome else { return };
-        self.different += 1;
-        if self.differences.len() < Self::MOST_DIFFERENCES {
-            self.differences.push(RunDifference {
-                run: info.run,
-                workflow_id: info.workflow_id,
-                workflow: info.workflow,
-                outcome,
-            });
-        }
+/// Whether the run ended between the list and the look.
+fn has_ended(records: &Result<Vec<Record>, Fault>) -> bool {
+    records.as_ref().is_ok_and(|records| {
+        records.is_empty() || records.iter().any(|record| record.kind.is_final())
+    })
+}
+
+/// Replays a journal, or tells what is wrong with it.
+fn replayed(
+    registry: &Registry,
+    info: &RunInfo,
+    records: Result<Vec<Record>, Fault>,
+) -> Option<Outcome> {
+    match records {
+        Ok(records) => outcome(registry, info, records),
+        Err(fault) => Some(Outcome::Parked(fault)),
     }
 }
 
@@ -223,44 +227,4 @@ fn unregistered_activity(registry: &Registry, turn: &Turn) -> Option<Arc<str>> {
         }
         _ => None,
     })
-}
-
-impl fmt::Display for ReplayReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{} open runs replayed, {} of them differ",
-            self.replayed, self.different
-        )?;
-        for (workflow, runs) in &self.unregistered {
-            writeln!(
-                f,
-                "{runs} open runs of {workflow:?}, which is not registered"
-            )?;
-        }
-        for difference in &self.differences {
-            writeln!(f, "{difference}")?;
-        }
-        let untold = self.different - self.differences.len() as u64;
-        if untold > 0 {
-            writeln!(f, "and {untold} more")?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for RunDifference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            run,
-            workflow_id,
-            workflow,
-            outcome,
-        } = self;
-        write!(f, "{workflow} {workflow_id} ({run}) ")?;
-        match outcome {
-            Outcome::Parked(fault) => write!(f, "would be parked: {fault}"),
-            Outcome::Failed(failure) => write!(f, "would fail: {failure}"),
-        }
-    }
 }
