@@ -2,6 +2,7 @@
 
 mod announcement;
 mod bulk;
+mod debounce;
 mod error;
 mod export;
 mod handle;
@@ -10,6 +11,7 @@ mod import;
 mod listener;
 mod published;
 mod queue;
+mod signal_with_start;
 mod start;
 mod update;
 
@@ -21,6 +23,7 @@ use uuid::Uuid;
 
 pub use announcement::Announcement;
 pub use bulk::{BulkAction, BulkReport};
+pub use debounce::{Debounced, DebouncedStart};
 pub use error::{Error, RunError};
 pub use export::{ExportedPayload, ExportedRecord, InvalidPayload, RunHistory};
 pub use handle::RunHandle;
@@ -29,6 +32,7 @@ pub use import::ImportError;
 use listener::Listener;
 pub use published::PublishedWatch;
 pub use queue::{Limit, Queue};
+pub use signal_with_start::SignalWithStart;
 pub use start::Start;
 pub use update::UpdateError;
 

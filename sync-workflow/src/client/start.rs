@@ -5,27 +5,31 @@ use std::{
     marker::PhantomData,
     pin::Pin,
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::oneshot;
+use uuid::Uuid;
 
-use super::{Client, Error, RunHandle};
+use super::{Client, DebouncedStart, Error, RunHandle, SignalWithStart};
 use crate::{
     failure::{ErrorValue, Failure},
     id::{RunId, WorkflowId},
     journal::{
-        self, Hint, IdReuse, MAX_PAYLOAD_BYTES, NewRun, Placement, StartOutcome, StepTransaction,
-        Ticket,
+        self, Debounce, Hint, IdReuse, MAX_PAYLOAD_BYTES, NewRun, Placement, StartOutcome,
+        StepTransaction, Ticket,
     },
+    payload,
     tag::{InvalidTag, Tags},
     trace::TraceContext,
     worker::Work,
 };
 
-/// A start that has not happened yet: awaiting it starts the run.
+/// A start that has not happened yet: awaiting it starts the run. With [`Self::signal`] it sends a signal too, with
+/// [`Self::debounce`] it waits until nobody asks again.
 #[must_use = "awaiting it starts the run"]
 pub struct Start<'a, T, E> {
     client: &'a Client,
@@ -33,7 +37,7 @@ pub struct Start<'a, T, E> {
     workflow_id: String,
     input: Result<Bytes, Failure>,
     queue: Arc<str>,
-    reuse: IdReuse,
+    reuse: Option<IdReuse>,
     at: Option<Timestamp>,
     ticket: Ticket,
     trace: Option<TraceContext>,
@@ -58,7 +62,7 @@ where
             workflow_id: workflow_id.into(),
             input,
             queue: "default".into(),
-            reuse: IdReuse::default(),
+            reuse: None,
             at: None,
             ticket: Ticket::default(),
             trace: None,
@@ -88,9 +92,10 @@ where
         self
     }
 
-    /// What to do when a run of this workflow id exists.
+    /// What to do when a run of this workflow id exists. If nothing is said, the workflow id runs once, ever; with
+    /// [`Self::signal`] and [`Self::debounce`] a closed run makes room for a new one.
     pub fn reuse(mut self, reuse: IdReuse) -> Self {
-        self.reuse = reuse;
+        self.reuse = Some(reuse);
         self
     }
 
@@ -134,6 +139,66 @@ where
         self
     }
 
+    /// Sends a signal with the start, in one transaction: to the open run of the workflow id, and if there is none to
+    /// the run that is started for it. Options of the start are set before.
+    ///
+    /// ```no_run
+    /// # use sync_workflow::{Client, Context, Failure};
+    /// # async fn cart(ctx: Context, customer: u64) -> Result<(), Failure> { Ok(()) }
+    /// # async fn example(client: Client) -> Result<(), sync_workflow::client::Error> {
+    /// client.start(cart, "cart-7", 7).signal("add", "three apples").await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn signal<V: Serialize + ?Sized>(self, name: &str, value: &V) -> SignalWithStart<'a, T, E> {
+        self.signal_once(name, &Uuid::new_v4().to_string(), value)
+    }
+
+    /// As [`Self::signal`], once: when a run of the workflow id was sent this signal id before, nothing is sent and
+    /// nothing is started, however that run ended. So a caller that lost the answer asks again. Of the runs of the
+    /// workflow id the latest [`SENT_SIGNAL_RUNS`](journal::SENT_SIGNAL_RUNS) are looked through.
+    pub fn signal_once<V: Serialize + ?Sized>(
+        self,
+        name: &str,
+        signal_id: &str,
+        value: &V,
+    ) -> SignalWithStart<'a, T, E> {
+        SignalWithStart::new(self, name, signal_id, payload::encode(value))
+    }
+
+    /// Starts the run once nobody has asked for it again for `quiet_for`, and `longest_wait` after it was first asked
+    /// for at the latest. Who asks again before it has begun replaces its input and begins the wait anew; all else
+    /// stays as it was first asked for. Options of the start are set before.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use sync_workflow::{Client, Context, Failure};
+    /// # async fn reindex(ctx: Context, revision: u64) -> Result<(), Failure> { Ok(()) }
+    /// # async fn example(client: Client) -> Result<(), sync_workflow::client::Error> {
+    /// use sync_workflow::client::Debounced;
+    ///
+    /// let (quiet_for, longest_wait) = (Duration::from_secs(5), Duration::from_secs(60));
+    /// let start = client.start(reindex, "reindex-7", 41).debounce(quiet_for, longest_wait);
+    /// match start.await? {
+    ///     Debounced::Started(_) | Debounced::Replaced(_) => {}
+    ///     // It works on what it was given before: ask again when it is done.
+    ///     Debounced::Existing(running) => { let _ = running.result().await; }
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub const fn debounce(
+        self,
+        quiet_for: Duration,
+        longest_wait: Duration,
+    ) -> DebouncedStart<'a, T, E> {
+        DebouncedStart::new(
+            self,
+            Debounce {
+                quiet_for,
+                longest_wait,
+            },
+        )
+    }
+
     /// Starts the run inside the caller's own transaction on the journal's database: it exists if
     /// and only if the transaction commits. Workers find it by their poll, or sooner with
     /// [`Client::wake_up`] after the commit.
@@ -146,12 +211,16 @@ where
         transaction: impl Into<StepTransaction<'_>>,
     ) -> Result<RunHandle<T, E>, Error> {
         let client = self.client.clone();
-        let run = self.into_new_run()?;
+        let run = self.into_new_run(IdReuse::default())?;
         let outcome = client.journal.start_in(transaction.into(), &run).await?;
         Ok(handle(client, run.run, run.workflow_id, outcome))
     }
 
-    fn into_new_run(self) -> Result<NewRun, Error> {
+    pub(super) const fn client(&self) -> &'a Client {
+        self.client
+    }
+
+    pub(super) fn into_new_run(self, default: IdReuse) -> Result<NewRun, Error> {
         let run = self.client.run_ids.next();
         let input = self.input.map_err(Error::Unencodable)?;
         if input.len() > MAX_PAYLOAD_BYTES {
@@ -168,7 +237,7 @@ where
             workflow: self.workflow,
             queue: self.queue,
             input,
-            reuse: self.reuse,
+            reuse: self.reuse.unwrap_or(default),
             parent: None,
             trace: self.trace.or_else(TraceContext::current),
             placement: self.at.map_or(Placement::Anywhere, Placement::NotBefore),
@@ -179,7 +248,7 @@ where
 
     async fn start(self) -> Result<RunHandle<T, E>, Error> {
         let client = self.client.clone();
-        let run = self.into_new_run()?;
+        let run = self.into_new_run(IdReuse::default())?;
         let (id, workflow_id) = (run.run, run.workflow_id.clone());
         // A worker of this process takes starts into its group commit.
         if let Some(node) = client.local_node() {

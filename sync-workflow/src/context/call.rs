@@ -248,6 +248,19 @@ impl<T: DeserializeOwned> Wait<T> {
     }
 }
 
+impl<T: DeserializeOwned> Wait<T> {
+    /// As polling it, but a signal that this code cannot read parks the run.
+    pub(super) fn poll_readable(&mut self, cx: &TaskContext<'_>) -> Poll<Result<T, CallError>> {
+        match ready!(self.0.poll(cx)) {
+            Ok(payload) => match payload::decode(&payload) {
+                Ok(value) => Poll::Ready(Ok(value)),
+                Err(failure) => self.0.park(failure.message),
+            },
+            Err(failure) => Poll::Ready(Err(CallError::from_failure(failure))),
+        }
+    }
+}
+
 impl<T: DeserializeOwned> Future for Wait<T> {
     type Output = Result<T, CallError>;
 

@@ -2,6 +2,7 @@
 
 mod call;
 mod callee;
+mod collect;
 #[cfg(feature = "runtime")]
 pub(crate) mod fan_out;
 pub(crate) mod remote;

@@ -12,11 +12,11 @@ use jiff::Timestamp;
 
 use super::{
     Attempt, Batch, BatchOutcome, ChildOutcome, Claim, ClaimRequest, ClaimedRun, Close, Closed,
-    Deleted, Deletion, DueSchedules, Hint, History, HistoryRecord, ImportedRun, Inbox, Journal,
-    NewRun, NewSignal, OpenTransaction, Outlook, Page, Publication, Published, QueueInfo,
-    QueueLimits, Renewal, Result, RunCommit, RunFilter, RunInfo, RunSelector, ScheduleRow,
-    ScheduleStore, SignalOutcome, StartOutcome, StepTransaction, TransactionCommit, Transition,
-    WokenRun, memory::bounds::check_value,
+    Debounce, DebounceOutcome, Deleted, Deletion, DueSchedules, Hint, History, HistoryRecord,
+    ImportedRun, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Outlook, Page, Publication,
+    Published, QueueInfo, QueueLimits, Renewal, Result, RunCommit, RunFilter, RunInfo, RunSelector,
+    ScheduleRow, ScheduleStore, SignalOutcome, SignalledStart, StartOutcome, StepTransaction,
+    TransactionCommit, Transition, WokenRun, memory::bounds::check_value,
 };
 use crate::{
     id::{NodeId, Position, RunId},
@@ -258,6 +258,28 @@ impl Journal for Coded {
     ) -> Result<SignalOutcome> {
         let signal = self.encoded_signal(signal)?;
         self.journal.signal_in(transaction, &signal).await
+    }
+
+    async fn signal_with_start(&self, run: &NewRun, signal: &NewSignal) -> Result<SignalledStart> {
+        let (run, signal) = (self.encoded_run(run)?, self.encoded_signal(signal)?);
+        self.journal.signal_with_start(&run, &signal).await
+    }
+
+    async fn signal_with_start_in(
+        &self,
+        transaction: StepTransaction<'_>,
+        run: &NewRun,
+        signal: &NewSignal,
+    ) -> Result<SignalledStart> {
+        let (run, signal) = (self.encoded_run(run)?, self.encoded_signal(signal)?);
+        self.journal
+            .signal_with_start_in(transaction, &run, &signal)
+            .await
+    }
+
+    async fn debounce(&self, run: &NewRun, debounce: Debounce) -> Result<DebounceOutcome> {
+        let run = self.encoded_run(run)?;
+        self.journal.debounce(&run, debounce).await
     }
 
     async fn request_cancel(&self, run: &RunSelector) -> Result<Option<WokenRun>> {

@@ -8,6 +8,7 @@ mod batch;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod cause;
 pub(crate) mod coded;
+mod debounce;
 mod deletion;
 mod error;
 mod queue;
@@ -26,6 +27,7 @@ pub use batch::{
     Attempt, Batch, BatchOutcome, Close, NewRun, ParentCloses, ParentLink, Placement, Publication,
     RunCommit, RunOutcome, StartOutcome, Transition, WakeAt, WokenRun,
 };
+pub use debounce::{Debounce, DebounceOutcome};
 pub use deletion::{Deleted, Deletion, DeletionPlace};
 pub use error::Error;
 pub use queue::{Admission, Managed, QueueInfo, QueueLimits, Rate, Ticket};
@@ -33,7 +35,7 @@ pub use reuse::IdReuse;
 pub use run::{
     ChildOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Hint, History, HistoryRecord,
     ImportedRun, Inbox, NewSignal, Outlook, Page, Published, Renewal, RunFilter, RunInfo,
-    RunSelector, SignalMessage, SignalOutcome, TransactionCommit,
+    RunSelector, SignalMessage, SignalOutcome, SignalledStart, TransactionCommit,
 };
 
 pub use schedule::{DueSchedules, ScheduleRow, ScheduleStore};
@@ -254,6 +256,31 @@ pub trait Journal: Send + Sync + 'static {
         transaction: StepTransaction<'_>,
         signal: &NewSignal,
     ) -> Result<SignalOutcome>;
+
+    /// Starts a run if its workflow id has no open one and its policy admits it, and delivers a signal to the run that is
+    /// open then: both, or neither. `signal.to` is the workflow id of the run.
+    ///
+    /// A signal whose id a run of the workflow id was sent is [`SignalOutcome::Duplicate`], as for [`Self::send_signal`],
+    /// and nothing is started: so whoever lost the answer asks again. It is [`SignalOutcome::NotOpen`] where the
+    /// policy keeps a closed run.
+    async fn signal_with_start(&self, run: &NewRun, signal: &NewSignal) -> Result<SignalledStart>;
+
+    /// As [`Self::signal_with_start`], inside the caller's own transaction on the journal's database.
+    async fn signal_with_start_in(
+        &self,
+        transaction: StepTransaction<'_>,
+        run: &NewRun,
+        signal: &NewSignal,
+    ) -> Result<SignalledStart>;
+
+    /// Starts a run once nobody has asked for it again for a while. As [`Self::start`], but the run begins when
+    /// [`Debounce`] says, and where the open run of the workflow id is of the same workflow, has not begun and was not
+    /// asked to cancel, its input and the time of its beginning are replaced. In a queue with limits the time stays once it
+    /// has come.
+    ///
+    /// A run is replaced under the lock that a claim takes: what is claimed has the input of before or the one of
+    /// after, and the answer says which.
+    async fn debounce(&self, run: &NewRun, debounce: Debounce) -> Result<DebounceOutcome>;
 
     /// Asks a run to cancel, and to pause no longer. Returns the run that was asked, if it was open. Idempotent.
     async fn request_cancel(&self, run: &RunSelector) -> Result<Option<WokenRun>>;

@@ -184,6 +184,15 @@ pub enum SignalOutcome {
     NotOpen,
 }
 
+/// What came of a start with a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SignalledStart {
+    /// Whether the run was started for the signal.
+    pub start: super::StartOutcome,
+    /// What came of the signal.
+    pub signal: SignalOutcome,
+}
+
 /// Names a run: exactly, or as the latest run of a workflow id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunSelector {

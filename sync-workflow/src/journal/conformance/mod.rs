@@ -20,8 +20,27 @@ macro_rules! cases {
 }
 
 cases!(
-    children, claims, closing, commits, deletion, dropping, importing, nodes, operators, pausing,
-    publishing, queues, reading, schedules, signals, starts, steps, suspension, tags
+    children,
+    claims,
+    closing,
+    commits,
+    debouncing,
+    deletion,
+    dropping,
+    importing,
+    nodes,
+    operators,
+    pausing,
+    publishing,
+    queues,
+    reading,
+    schedules,
+    signalled_starts,
+    signals,
+    starts,
+    steps,
+    suspension,
+    tags
 );
 
 /// Makes a test of every case of the conformance suite, each named as the case.
@@ -82,6 +101,16 @@ macro_rules! journal_conformance {
                 a_batch_in_doubt_is_told_by_its_records
                 a_batch_in_doubt_is_told_wherever_its_run_went
                 commits_of_many_tasks_all_happen
+            }
+            debouncing {
+                a_debounced_start_waits_until_it_is_quiet
+                who_asks_again_replaces_the_input_and_moves_the_time
+                a_debounced_start_waits_no_longer_than_was_asked
+                a_run_that_has_begun_is_not_replaced
+                only_a_run_that_fits_is_replaced
+                a_run_that_waits_for_its_turn_keeps_it_when_it_is_replaced
+                a_debounced_start_meets_a_claim
+                debounced_starts_at_once_start_one_run
             }
             deletion {
                 runs_that_ended_long_enough_ago_are_deleted_with_all_that_is_theirs
@@ -185,6 +214,16 @@ macro_rules! journal_conformance {
                 one_of_many_writers_of_a_schedule_succeeds
                 schedules_are_listed_in_order_and_in_pages
                 schedules_of_a_queue_are_found_when_they_are_due
+            }
+            signalled_starts {
+                a_signal_starts_the_run_that_it_is_for
+                a_signal_with_start_finds_the_open_run
+                a_signal_with_start_is_delivered_once
+                a_closed_run_that_is_kept_takes_no_signal
+                a_signal_with_start_follows_a_run_that_continues_as_new
+                signals_with_start_at_once_start_one_run
+                a_signal_with_start_meets_the_end_of_a_run
+                a_signal_leaves_a_delayed_start_delayed
             }
             signals {
                 a_signal_is_delivered_once

@@ -7,7 +7,10 @@ use jiff::Timestamp;
 use super::state::{Stand, State};
 use crate::{
     id::{NodeId, RunId},
-    journal::{Error, NewSignal, Result, RunSelector, SignalMessage, SignalOutcome, WokenRun},
+    journal::{
+        Error, NewRun, NewSignal, Result, RunSelector, SignalMessage, SignalOutcome,
+        SignalledStart, StartOutcome, WokenRun,
+    },
     record::{Record, RecordKind},
     status::RunStatus,
 };
@@ -68,8 +71,39 @@ impl State {
                 payload: signal.payload.clone(),
             },
         );
-        self.arrive(id, 1, now)
+        self.signalled(id, now)
             .map_or(SignalOutcome::NotOpen, SignalOutcome::Delivered)
+    }
+
+    /// Counts a signal. A run that has not begun keeps its time: a delayed start stays delayed.
+    fn signalled(&mut self, id: RunId, now: Timestamp) -> Option<WokenRun> {
+        let run = self.runs.get_mut(&id)?;
+        if run.progress > 0 {
+            return self.arrive(id, 1, now);
+        }
+        run.inbox += 1;
+        Some(WokenRun {
+            run: id,
+            node: run.node(),
+        })
+    }
+
+    /// Starts a run if its workflow id admits it, and delivers a signal to the one that is open then.
+    pub(super) fn signal_with_start(
+        &mut self,
+        new: &NewRun,
+        signal: &NewSignal,
+        now: Timestamp,
+    ) -> SignalledStart {
+        let sent = self.sent.get(&new.workflow_id);
+        let is_known = sent.is_some_and(|sent| sent.contains(&signal.id));
+        let start = match self.latest(&new.workflow_id).filter(|_| is_known) {
+            Some(run) if run == new.run => StartOutcome::Started,
+            Some(run) => self.existing(run),
+            None => self.start(new, None, now),
+        };
+        let signal = self.deliver(signal, true, now);
+        SignalledStart { start, signal }
     }
 
     pub(super) fn request_cancel(

@@ -3,6 +3,7 @@
 pub(in crate::journal) mod bounds;
 pub(in crate::journal) mod bulletin;
 mod commit;
+mod debounce;
 mod delete;
 pub(in crate::journal) mod deliver;
 mod import;
@@ -23,11 +24,11 @@ use jiff::Timestamp;
 use state::State;
 
 use super::{
-    Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Deleted, Deletion, Error, Hint,
-    History, HistoryRecord, ImportedRun, Inbox, Journal, NewRun, NewSignal, OpenTransaction,
-    Outlook, Page, Published, QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo,
-    RunSelector, ScheduleStore, SignalOutcome, StartOutcome, StepTransaction, TransactionCommit,
-    WokenRun,
+    Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Debounce, DebounceOutcome,
+    Deleted, Deletion, Error, Hint, History, HistoryRecord, ImportedRun, Inbox, Journal, NewRun,
+    NewSignal, OpenTransaction, Outlook, Page, Published, QueueInfo, QueueLimits, Renewal, Result,
+    RunFilter, RunInfo, RunSelector, ScheduleStore, SignalOutcome, SignalledStart, StartOutcome,
+    StepTransaction, TransactionCommit, WokenRun,
 };
 use crate::{
     id::{NodeId, Position, RunId},
@@ -308,6 +309,30 @@ impl Journal for MemoryJournal {
         Err(Error::Unsupported {
             what: "SQL transactions",
         })
+    }
+
+    async fn signal_with_start(&self, run: &NewRun, signal: &NewSignal) -> Result<SignalledStart> {
+        bounds::check_new_run(run)?;
+        bounds::check_signal(signal)?;
+        self.turn().await;
+        Ok(self.lock().signal_with_start(run, signal, self.now()))
+    }
+
+    async fn signal_with_start_in(
+        &self,
+        _transaction: StepTransaction<'_>,
+        _run: &NewRun,
+        _signal: &NewSignal,
+    ) -> Result<SignalledStart> {
+        Err(Error::Unsupported {
+            what: "SQL transactions",
+        })
+    }
+
+    async fn debounce(&self, run: &NewRun, debounce: Debounce) -> Result<DebounceOutcome> {
+        bounds::check_new_run(run)?;
+        self.turn().await;
+        Ok(self.lock().debounce(run, debounce, self.now()))
     }
 
     async fn request_cancel(&self, run: &RunSelector) -> Result<Option<WokenRun>> {

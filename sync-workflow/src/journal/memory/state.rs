@@ -244,15 +244,21 @@ impl State {
         if self.runs.contains_key(&new.run) {
             return StartOutcome::Started;
         }
-        if let Some((run, status)) = self.occupant(&new.workflow_id, new.reuse) {
-            return StartOutcome::Existing { run, status };
+        if let Some(run) = self.occupant(&new.workflow_id, new.reuse) {
+            return self.existing(run);
         }
         self.insert(new, node, now);
         StartOutcome::Started
     }
 
+    /// A run that is there, as the answer to a start.
+    pub(super) fn existing(&self, run: RunId) -> StartOutcome {
+        let status = self.runs.get(&run).map_or(RunStatus::Pending, Run::status);
+        StartOutcome::Existing { run, status }
+    }
+
     /// The run that keeps a new one from being started.
-    fn occupant(&self, workflow_id: &WorkflowId, reuse: IdReuse) -> Option<(RunId, RunStatus)> {
+    fn occupant(&self, workflow_id: &WorkflowId, reuse: IdReuse) -> Option<RunId> {
         let latest = self.latest(workflow_id)?;
         let status = self.runs.get(&latest)?.status();
         let makes_room = status.is_closed()
@@ -261,7 +267,7 @@ impl State {
                 IdReuse::StartNew => true,
                 IdReuse::StartNewUnlessCompleted => status != RunStatus::Completed,
             };
-        (!makes_room).then_some((latest, status))
+        (!makes_room).then_some(latest)
     }
 
     /// Takes a closed run out.

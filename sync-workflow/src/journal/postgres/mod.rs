@@ -17,6 +17,7 @@ mod claim;
 mod commit;
 mod connection;
 mod control;
+mod debounce;
 mod delete;
 mod describe;
 mod failure;
@@ -34,6 +35,7 @@ mod queues;
 mod records;
 mod schedule;
 mod selector;
+mod signal_with_start;
 mod signals;
 mod start;
 mod step;
@@ -55,11 +57,11 @@ use self::{
     queues::ManagedQueues,
 };
 use super::{
-    Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Deleted, Deletion, Error, Hint,
-    History, HistoryRecord, ImportedRun, Inbox, Journal, NewRun, NewSignal, OpenTransaction,
-    Outlook, Page, Published, QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo,
-    RunSelector, ScheduleStore, SignalOutcome, StartOutcome, StepTransaction, TransactionCommit,
-    WokenRun,
+    Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Debounce, DebounceOutcome,
+    Deleted, Deletion, Error, Hint, History, HistoryRecord, ImportedRun, Inbox, Journal, NewRun,
+    NewSignal, OpenTransaction, Outlook, Page, Published, QueueInfo, QueueLimits, Renewal, Result,
+    RunFilter, RunInfo, RunSelector, ScheduleStore, SignalOutcome, SignalledStart, StartOutcome,
+    StepTransaction, TransactionCommit, WokenRun,
     memory::{
         bounds::{
             check_batch, check_imported, check_limits, check_new_run, check_record, check_signal,
@@ -330,6 +332,34 @@ impl Journal for PostgresJournal {
             }
             other => Err(not_of_this_journal(&other)),
         }
+    }
+
+    async fn signal_with_start(&self, run: &NewRun, signal: &NewSignal) -> Result<SignalledStart> {
+        check_new_run(run)?;
+        check_signal(signal)?;
+        signal_with_start::signal_with_start(&self.shared, run, signal).await
+    }
+
+    async fn signal_with_start_in(
+        &self,
+        transaction: StepTransaction<'_>,
+        run: &NewRun,
+        signal: &NewSignal,
+    ) -> Result<SignalledStart> {
+        check_new_run(run)?;
+        check_signal(signal)?;
+        match transaction {
+            StepTransaction::Postgres(connection) => {
+                let opening = self.shared.opening();
+                signal_with_start::signal_with_start_in(connection, opening, run, signal).await
+            }
+            other => Err(not_of_this_journal(&other)),
+        }
+    }
+
+    async fn debounce(&self, run: &NewRun, debounce: Debounce) -> Result<DebounceOutcome> {
+        check_new_run(run)?;
+        debounce::debounce(&self.shared, run, debounce).await
     }
 
     async fn request_cancel(&self, run: &RunSelector) -> Result<Option<WokenRun>> {

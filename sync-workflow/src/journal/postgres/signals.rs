@@ -56,7 +56,8 @@ WITH alive AS MATERIALIZED (
 ), bumped AS (
     UPDATE sync_workflow.runs r
     SET inbox = r.inbox + 1,
-        wake_at = CASE WHEN r.status = 0 THEN least(r.wake_at, now()) ELSE r.wake_at END
+        -- A run that has not begun keeps its time: a delayed start stays delayed.
+        wake_at = CASE WHEN r.status = 0 AND r.progress > 0 THEN least(r.wake_at, now()) ELSE r.wake_at END
     FROM arrived
     WHERE r.run_id = arrived.run_id
     RETURNING r.run_id, r.node_id

@@ -1,6 +1,12 @@
 //! Starts of runs from outside a worker.
 
-use sqlx::{PgConnection, Postgres, postgres::PgArguments, query::QueryAs};
+use std::time::Duration;
+
+use sqlx::{
+    FromRow, PgConnection, Postgres,
+    postgres::{PgArguments, PgRow},
+    query::QueryAs,
+};
 use uuid::Uuid;
 
 use super::{
@@ -28,7 +34,8 @@ WITH latest AS MATERIALIZED (
     INSERT INTO sync_workflow.runs
         (run_id, chain_id, parent_run, wake_at, sequence, parent_command, parent_close, status,
          workflow_id, workflow, queue, queue_key, priority, trace)
-    SELECT $1, $2, $7, coalesce($10, now()), coalesce((SELECT sequence + 1 FROM latest), 0),
+    SELECT $1, $2, $7, coalesce(greatest($10, now() + $18 * interval '1 microsecond'), now()),
+           coalesce((SELECT sequence + 1 FROM latest), 0),
            $8, $9, 0, $3, $4, $5, $13, $14, $15
     WHERE NOT EXISTS (SELECT FROM same)
       AND NOT EXISTS (
@@ -49,7 +56,10 @@ SELECT EXISTS (SELECT FROM born) OR EXISTS (SELECT FROM same), latest.run_id, la
 FROM (VALUES (1)) AS always LEFT JOIN latest ON true";
 
 /// How often a start looks again after another start of the same workflow id was faster.
-const MAX_ROUNDS: u32 = 16;
+pub(super) const MAX_ROUNDS: u32 = 16;
+
+/// The longest delay in microseconds: beyond any calendar of an application, within that of the database.
+const MAX_DELAY: i64 = 1_000 * 365 * 86_400 * 1_000_000;
 
 type StartRow = (bool, Option<Uuid>, Option<i16>);
 
@@ -66,8 +76,18 @@ pub(super) const fn makes_room(reuse: IdReuse, latest: RunStatus) -> bool {
 
 /// Starts a run in a transaction of its own.
 pub(super) async fn start(shared: &Shared, new: &NewRun) -> Result<StartOutcome> {
+    start_after(shared, new, None).await
+}
+
+/// As [`start`]: a run that begins after so long at the earliest.
+pub(super) async fn start_after(
+    shared: &Shared,
+    new: &NewRun,
+    delay: Option<Duration>,
+) -> Result<StartOutcome> {
     for _ in 0..MAX_ROUNDS {
-        let row = shared.row(Effect::Commit, query(new)).await?;
+        let query = bound(START, new).bind(delay.map(micros));
+        let row = shared.row(Effect::Commit, query).await?;
         if let Some(outcome) = outcome(new, row) {
             return Ok(outcome);
         }
@@ -82,7 +102,8 @@ pub(super) async fn start_in(
     new: &NewRun,
 ) -> Result<StartOutcome> {
     for _ in 0..MAX_ROUNDS {
-        let row = query(new)
+        let row = bound(START, new)
+            .bind(None::<i64>)
             .persistent(opening.keeps_statements())
             .fetch_optional(&mut *connection)
             .await
@@ -94,14 +115,21 @@ pub(super) async fn start_in(
     Err(overtaken())
 }
 
-fn query(new: &NewRun) -> QueryAs<'_, Postgres, StartRow, PgArguments> {
+/// A statement that may insert a run, with the values of the run in their places: the first seventeen.
+pub(super) fn bound<'q, Row>(
+    sql: &'static str,
+    new: &'q NewRun,
+) -> QueryAs<'q, Postgres, Row, PgArguments>
+where
+    Row: for<'r> FromRow<'r, PgRow>,
+{
     let parent = new.parent;
     let (names, values): (Vec<&str>, Vec<&str>) = new
         .tags
         .iter()
         .map(|(name, value)| (&**name, &**value))
         .unzip();
-    sqlx::query_as(START)
+    sqlx::query_as(sql)
         .bind(new.run.as_uuid())
         .bind(new.chain.as_uuid())
         .bind(new.workflow_id.as_str())
@@ -136,6 +164,11 @@ fn outcome(new: &NewRun, row: Option<StartRow>) -> Option<StartOutcome> {
     })?
 }
 
-fn overtaken() -> Error {
+/// A length of time, as the statements take it.
+pub(super) fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).map_or(MAX_DELAY, |micros| micros.min(MAX_DELAY))
+}
+
+pub(super) fn overtaken() -> Error {
     Error::Contended("other starts of the same workflow id were faster every time".into())
 }

@@ -9,7 +9,7 @@ use sqlx::{Sqlite, SqliteConnection, Transaction};
 use tokio::sync::OwnedMutexGuard;
 
 use super::{
-    attempt, claim, commit, delete, describe,
+    attempt, claim, commit, debounce, delete, describe,
     file::{self, File},
     import, node, operator, published, queue, record, run, signal, start,
     value::{Micros, micros, timestamp},
@@ -17,11 +17,11 @@ use super::{
 use crate::{
     id::{NodeId, Position, RunId},
     journal::{
-        Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Deleted, Deletion, Error,
-        Hint, History, HistoryRecord, ImportedRun, Inbox, Journal, NewRun, NewSignal,
-        OpenTransaction, Outlook, Page, Published, QueueInfo, QueueLimits, Renewal, Result,
-        RunFilter, RunInfo, RunSelector, ScheduleStore, SignalOutcome, StartOutcome,
-        StepTransaction, TransactionCommit, WokenRun,
+        Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Debounce, DebounceOutcome,
+        Deleted, Deletion, Error, Hint, History, HistoryRecord, ImportedRun, Inbox, Journal,
+        NewRun, NewSignal, OpenTransaction, Outlook, Page, Published, QueueInfo, QueueLimits,
+        Renewal, Result, RunFilter, RunInfo, RunSelector, ScheduleStore, SignalOutcome,
+        SignalledStart, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
         memory::{bounds, deliver::final_status, foreign, lease_end},
     },
     record::Record,
@@ -349,6 +349,36 @@ impl Journal for SqliteJournal {
     ) -> Result<SignalOutcome> {
         bounds::check_signal(signal)?;
         signal::deliver(lent(transaction)?, signal, self.file.now()).await
+    }
+
+    async fn signal_with_start(&self, run: &NewRun, signal: &NewSignal) -> Result<SignalledStart> {
+        bounds::check_new_run(run)?;
+        bounds::check_signal(signal)?;
+        let (run, signal) = (run.clone(), signal.clone());
+        self.write(move |connection, now| {
+            Box::pin(async move { signal::with_start(connection, &run, &signal, now).await })
+        })
+        .await
+    }
+
+    async fn signal_with_start_in(
+        &self,
+        transaction: StepTransaction<'_>,
+        run: &NewRun,
+        signal: &NewSignal,
+    ) -> Result<SignalledStart> {
+        bounds::check_new_run(run)?;
+        bounds::check_signal(signal)?;
+        signal::with_start(lent(transaction)?, run, signal, self.file.now()).await
+    }
+
+    async fn debounce(&self, run: &NewRun, debounce: Debounce) -> Result<DebounceOutcome> {
+        bounds::check_new_run(run)?;
+        let run = run.clone();
+        self.write(move |connection, now| {
+            Box::pin(async move { debounce::debounce(connection, &run, debounce, now).await })
+        })
+        .await
     }
 
     async fn request_cancel(&self, run: &RunSelector) -> Result<Option<WokenRun>> {

@@ -8,6 +8,7 @@ mod attempt;
 mod bulk;
 mod claim;
 mod commit;
+mod debounce;
 mod delete;
 mod describe;
 mod error;

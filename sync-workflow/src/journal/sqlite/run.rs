@@ -93,6 +93,32 @@ pub(super) async fn arrive(
     Ok(woken)
 }
 
+/// Counts a signal in the inbox of a run that is open, and wakes it if it sleeps. One that has not begun keeps its
+/// time: a delayed start stays delayed.
+pub(super) async fn signalled(
+    connection: &mut SqliteConnection,
+    run: RunId,
+    now: Micros,
+) -> Result<Option<WokenRun>> {
+    let row = sqlx::query(
+        "UPDATE sync_workflow_runs
+         SET inbox = inbox + 1,
+             wake_at = CASE WHEN status = 0 AND progress > 0 THEN min(coalesce(wake_at, ?1), ?1) ELSE wake_at END
+         WHERE run = ?2 AND status < 10
+         RETURNING node",
+    )
+    .bind(now)
+    .bind(run.as_uuid())
+    .fetch_optional(connection)
+    .await
+    .map_err(failed)?;
+    row.map(|row| {
+        let node = node_id(&row, "node")?;
+        Ok(WokenRun { run, node })
+    })
+    .transpose()
+}
+
 /// Asks runs to cancel that were not asked before. What arrives with it is counted by [`arrive`].
 pub(super) async fn request_cancel(
     connection: &mut SqliteConnection,

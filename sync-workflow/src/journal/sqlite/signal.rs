@@ -8,11 +8,15 @@ use super::{
     bulk::Bulk,
     error::failed,
     node as lease, run,
+    start::start_one,
     value::{Micros, bytes, column},
 };
 use crate::{
     id::{NodeId, RunId},
-    journal::{NewSignal, Result, SENT_SIGNAL_RUNS, SignalMessage, SignalOutcome},
+    journal::{
+        NewRun, NewSignal, Result, SENT_SIGNAL_RUNS, SignalMessage, SignalOutcome, SignalledStart,
+        StartOutcome,
+    },
 };
 
 /// Stores a signal for an open run, once.
@@ -64,10 +68,34 @@ async fn store(
         .execute(&mut *connection)
         .await
         .map_err(failed)?;
-    let woken = run::arrive(connection, &[(found.run, 1)], now).await?;
-    Ok(woken.first().map_or(SignalOutcome::NotOpen, |woken| {
-        SignalOutcome::Delivered(*woken)
-    }))
+    let woken = run::signalled(connection, found.run, now).await?;
+    Ok(woken.map_or(SignalOutcome::NotOpen, SignalOutcome::Delivered))
+}
+
+/// Starts a run if its workflow id admits it, and stores a signal for the one that is open then, once among all runs of
+/// the workflow id.
+pub(super) async fn with_start(
+    connection: &mut SqliteConnection,
+    new: &NewRun,
+    signal: &NewSignal,
+    now: Micros,
+) -> Result<SignalledStart> {
+    if let Some(latest) = run::select(connection, &signal.to).await?
+        && was_sent(connection, latest.run, &signal.id).await?
+    {
+        let start = match latest.run == new.run {
+            true => StartOutcome::Started,
+            false => StartOutcome::Existing {
+                run: latest.run,
+                status: latest.status,
+            },
+        };
+        let signal = SignalOutcome::Duplicate;
+        return Ok(SignalledStart { start, signal });
+    }
+    let start = start_one(connection, new, now).await?;
+    let signal = deliver(connection, signal, now).await?;
+    Ok(SignalledStart { start, signal })
 }
 
 async fn is_known(connection: &mut SqliteConnection, chain: RunId, id: &Arc<str>) -> Result<bool> {

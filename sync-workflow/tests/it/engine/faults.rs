@@ -14,11 +14,11 @@ use jiff::Timestamp;
 use sync_workflow::{
     id::{NodeId, Position, RunId},
     journal::{
-        Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Deleted, Deletion, Error,
-        Hint, History, HistoryRecord, ImportedRun, Inbox, Journal, NewRun, NewSignal,
-        OpenTransaction, Page, Published, QueueInfo, QueueLimits, Renewal, Result, RunFilter,
-        RunInfo, RunSelector, ScheduleStore, SignalOutcome, StartOutcome, StepTransaction,
-        TransactionCommit, WokenRun,
+        Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Debounce, DebounceOutcome,
+        Deleted, Deletion, Error, Hint, History, HistoryRecord, ImportedRun, Inbox, Journal,
+        NewRun, NewSignal, OpenTransaction, Page, Published, QueueInfo, QueueLimits, Renewal,
+        Result, RunFilter, RunInfo, RunSelector, ScheduleStore, SignalOutcome, SignalledStart,
+        StartOutcome, StepTransaction, TransactionCommit, WokenRun,
     },
     record::Record,
 };
@@ -252,6 +252,25 @@ impl Journal for Faulty {
         signal: &NewSignal,
     ) -> Result<SignalOutcome> {
         self.inner.signal_in(transaction, signal).await
+    }
+
+    async fn signal_with_start(&self, run: &NewRun, signal: &NewSignal) -> Result<SignalledStart> {
+        self.inner.signal_with_start(run, signal).await
+    }
+
+    async fn signal_with_start_in(
+        &self,
+        transaction: StepTransaction<'_>,
+        run: &NewRun,
+        signal: &NewSignal,
+    ) -> Result<SignalledStart> {
+        self.inner
+            .signal_with_start_in(transaction, run, signal)
+            .await
+    }
+
+    async fn debounce(&self, run: &NewRun, debounce: Debounce) -> Result<DebounceOutcome> {
+        self.inner.debounce(run, debounce).await
     }
 
     async fn request_cancel(&self, run: &RunSelector) -> Result<Option<WokenRun>> {

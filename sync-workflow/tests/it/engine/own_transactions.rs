@@ -278,6 +278,42 @@ where
     worker.shutdown().await;
 }
 
+async fn a_signal_with_start_happens_with_its_transaction_or_not_at_all<DB: Orders>()
+where
+    for<'a> &'a mut DB::Connection: Into<StepTransaction<'a>>,
+{
+    let mut application = DB::open().await;
+    let worker = application.worker().await;
+    let stranger = Client::connect(&application.url).await.unwrap();
+    for (client, id) in [(worker.client(), "here"), (stranger, "elsewhere")] {
+        let signalled = |number: u32| {
+            let start = client.start(listens, id, 2);
+            start.signal_once("number", &number.to_string(), &number)
+        };
+        let mut transaction = application.begin().await;
+        signalled(1).start_in(&mut *transaction).await.unwrap();
+        transaction.rollback().await.unwrap();
+        assert!(matches!(
+            client.describe(id).await,
+            Err(client::Error::NotFound)
+        ));
+
+        let mut transaction = application.begin().await;
+        let (handle, first) = signalled(1).start_in(&mut *transaction).await.unwrap();
+        let (same, second) = signalled(2).start_in(&mut *transaction).await.unwrap();
+        let (again, none) = signalled(2).start_in(&mut *transaction).await.unwrap();
+        transaction.commit().await.unwrap();
+        assert!(handle.is_new() && !same.is_new() && !again.is_new());
+        assert_eq!(same.run_id(), handle.run_id());
+        assert_eq!(again.run_id(), handle.run_id());
+        for news in [first, second, none] {
+            news.announce().await;
+        }
+        assert_eq!(soon(handle.result()).await.unwrap(), [1, 2]);
+    }
+    worker.shutdown().await;
+}
+
 macro_rules! on_both_databases {
     ($($name:ident),* $(,)?) => {
         mod postgres { $(
@@ -297,4 +333,5 @@ on_both_databases![
     a_signal_happens_with_its_transaction_or_not_at_all,
     a_run_in_memory_is_told_of_a_committed_signal,
     a_signal_to_nobody_is_an_error_and_spoils_nothing,
+    a_signal_with_start_happens_with_its_transaction_or_not_at_all,
 ];
