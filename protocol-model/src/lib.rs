@@ -3,7 +3,7 @@
 //! Modelled are nodes that enlist, claim runs, append records, lose acknowledgements, are declared
 //! dead while they live, crash and come back as new incarnations; a database that applies one
 //! statement at a time; a network that delivers requests late, after the sender gave up, or never;
-//! and an operator who ends runs. Time is not modelled: a lease may end at any moment, so whatever
+//! and an operator who ends runs, pauses them and lets them go on. Time is not modelled: a lease may end at any moment, so whatever
 //! holds here holds for every clock. What a lease of the right length adds is only that it seldom ends
 //! early.
 //!

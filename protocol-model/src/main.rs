@@ -35,6 +35,9 @@ struct Options {
     /// Runs that an operator ends.
     #[arg(long, default_value_t = 1)]
     terminations: u8,
+    /// Times that an operator pauses a run.
+    #[arg(long, default_value_t = 1)]
+    pauses: u8,
     /// Threads that search.
     #[arg(long, default_value_t = 2)]
     threads: usize,
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         reaps: options.reaps,
         lost_answers: options.lost_answers,
         terminations: options.terminations,
+        pauses: options.pauses,
     };
     let mut table = Table::new();
     table.load_preset(presets::ASCII_MARKDOWN).set_header([

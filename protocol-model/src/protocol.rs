@@ -5,7 +5,7 @@ use std::fmt;
 use stateright::{Model, Property};
 
 use crate::{
-    database::{Answer, Commit, Database, Incarnation, Record},
+    database::{Answer, Commit, Database, Deed, Incarnation, Record, Run},
     state::{Budget, Held, Node, State},
 };
 
@@ -26,17 +26,23 @@ pub enum Variant {
     AckBeforeCommit,
     /// A reaper deletes the row of a node and leaves its runs to it.
     ReapWithoutFreeing,
+    /// A reaper lets a run be claimed that an operator wants to pause.
+    ReapForgetsPause,
+    /// A node that gives a run back does not wait until it knows that it did.
+    BlindRelease,
 }
 
 impl Variant {
     /// Those that leave a rule out.
-    pub const MUTANTS: [Self; 6] = [
+    pub const MUTANTS: [Self; 8] = [
         Self::FenceByTimeOnly,
         Self::TakenSilently,
         Self::NoPrimaryKey,
         Self::BlindRetry,
         Self::AckBeforeCommit,
         Self::ReapWithoutFreeing,
+        Self::ReapForgetsPause,
+        Self::BlindRelease,
     ];
 }
 
@@ -50,6 +56,8 @@ impl fmt::Display for Variant {
             Self::BlindRetry => "blind retry of a commit",
             Self::AckBeforeCommit => "acknowledgement before commit",
             Self::ReapWithoutFreeing => "reap without freeing the runs",
+            Self::ReapForgetsPause => "reap that forgets a pause",
+            Self::BlindRelease => "a run given back unseen",
         })
     }
 }
@@ -71,6 +79,8 @@ pub struct Bounds {
     pub lost_answers: u8,
     /// Runs that an operator ends.
     pub terminations: u8,
+    /// Times that an operator pauses a run.
+    pub pauses: u8,
 }
 
 /// The model.
@@ -109,9 +119,15 @@ pub enum Action {
     Reap(u8),
     /// A process dies without a word.
     Crash(usize),
+    /// A node that has seen that a run is to pause gives it back.
+    Release(usize, usize),
     /// An operator ends a run.
     Terminate(usize),
-    /// The operator will end no run any more.
+    /// An operator asks a run to pause.
+    Pause(usize),
+    /// An operator lets it go on.
+    Resume(usize),
+    /// The operator will neither end nor pause a run any more.
     OperatorLeaves,
 }
 
@@ -131,6 +147,7 @@ impl Model for Protocol {
                 reaps: bounds.reaps,
                 lost_answers: bounds.lost_answers,
                 terminations: bounds.terminations,
+                pauses: bounds.pauses,
             },
             executions: vec![vec![0; usize::from(bounds.steps)]; bounds.runs],
         }]
@@ -164,12 +181,18 @@ impl Model for Protocol {
                 actions.push(Action::Reap(*node));
             }
         }
-        if state.budget.terminations > 0 {
+        if state.budget.terminations > 0 || state.budget.pauses > 0 {
             actions.push(Action::OperatorLeaves);
         }
         for (number, run) in state.database.runs.iter().enumerate() {
             if !run.is_closed && state.budget.terminations > 0 {
                 actions.push(Action::Terminate(number));
+            }
+            if !run.is_closed && !run.pause_requested && state.budget.pauses > 0 {
+                actions.push(Action::Pause(number));
+            }
+            if !run.is_closed && run.pause_requested {
+                actions.push(Action::Resume(number));
             }
         }
     }
@@ -202,18 +225,21 @@ impl Model for Protocol {
                 if state.node_of(node).is_some() {
                     state.budget.reaps -= 1;
                 }
-                match self.variant {
-                    Variant::ReapWithoutFreeing => {
-                        state.database.nodes.remove(&node);
-                    }
-                    _ => state.database.reap(node),
-                }
+                state.database.reap(node, self.variant);
             }
             Action::Crash(number) => {
                 state.budget.crashes -= 1;
                 state.nodes[number] = None;
             }
-            Action::OperatorLeaves => state.budget.terminations = 0,
+            Action::OperatorLeaves => {
+                (state.budget.terminations, state.budget.pauses) = (0, 0);
+            }
+            Action::Release(number, run) => self.release(&mut state, number, run)?,
+            Action::Pause(run) => {
+                state.budget.pauses -= 1;
+                state.database.pause(run);
+            }
+            Action::Resume(run) => state.database.resume(run),
             Action::Terminate(run) => {
                 state.budget.terminations -= 1;
                 match self.variant {
@@ -250,6 +276,10 @@ impl Model for Protocol {
                 |_, state: &State| !state.database.stranger_wrote,
             ),
             Property::always(
+                "a run that is to pause is not claimed",
+                |_, state: &State| !state.database.claimed_paused,
+            ),
+            Property::always(
                 "what a node believes to be done is in the journal",
                 |_, state: &State| {
                     state.nodes.iter().flatten().all(|node| {
@@ -280,6 +310,13 @@ impl Model for Protocol {
                         && state.database.runs.iter().any(|run| run.is_closed)
                 },
             ),
+            Property::sometimes(
+                "a run ends that was paused and resumed",
+                |_, state: &State| {
+                    let is_over = |run: &Run| run.is_closed && run.was_paused;
+                    state.database.runs.iter().any(is_over)
+                },
+            ),
             Property::sometimes("two nodes have written one journal", |_, state: &State| {
                 state.database.runs.iter().any(|run| {
                     let writers: std::collections::BTreeSet<_> =
@@ -296,7 +333,7 @@ impl Protocol {
         let is_alive = state.database.nodes.contains(&node.incarnation);
         for (run, row) in state.database.runs.iter().enumerate() {
             let Some(held) = &node.holds[run] else {
-                if is_alive && row.owner.is_none() && !row.is_closed {
+                if is_alive && row.owner.is_none() && !row.is_closed && !row.is_paused {
                     actions.push(Action::Claim(number, run));
                     if state.budget.lost_answers > 0 {
                         actions.push(Action::ClaimUnheard(number, run));
@@ -309,7 +346,11 @@ impl Protocol {
             };
             match (&held.sent, held.in_doubt) {
                 (None, _) if held.done < self.bounds.steps => {
-                    actions.push(Action::Send(number, run))
+                    actions.push(Action::Send(number, run));
+                    // It may look before its next step, or after it: a hint may be lost.
+                    if row.pause_requested {
+                        actions.push(Action::Release(number, run));
+                    }
                 }
                 (None, _) => {}
                 (Some(_), false) if state.budget.lost_answers > 0 => {
@@ -333,7 +374,7 @@ impl Protocol {
         let Some(node) = &state.nodes[number] else {
             return;
         };
-        state.database.runs[run].owner = Some(node.incarnation);
+        state.database.claim(run, node.incarnation);
         if is_heard {
             load(state, number, run);
         }
@@ -348,6 +389,7 @@ impl Protocol {
             _ => step,
         };
         let commit = Commit {
+            deed: Deed::Append,
             node,
             run,
             step,
@@ -361,6 +403,25 @@ impl Protocol {
         match self.variant {
             Variant::AckBeforeCommit => held.done += 1,
             _ => held.sent = Some(commit),
+        }
+        Some(())
+    }
+
+    fn release(&self, state: &mut State, number: usize, run: usize) -> Option<()> {
+        let node = state.nodes[number].as_ref()?.incarnation;
+        let done = state.held(number, run)?.done;
+        let commit = Commit {
+            deed: Deed::Release,
+            node,
+            run,
+            step: done,
+            position: done,
+            attempt: 0,
+        };
+        state.network.insert(commit.clone());
+        match self.variant {
+            Variant::BlindRelease => forget(state, number, run),
+            _ => state.held_mut(number, run)?.sent = Some(commit),
         }
         Some(())
     }
@@ -384,8 +445,10 @@ impl Protocol {
             return;
         }
         match answer {
-            Answer::Appended => settle(state, number, commit.run, self.bounds.steps),
-            Answer::Lost => forget(state, number, commit.run),
+            Answer::Done if commit.deed == Deed::Append => {
+                settle(state, number, commit.run, self.bounds.steps);
+            }
+            Answer::Done | Answer::Lost => forget(state, number, commit.run),
             // It stops; a new process may take its place.
             Answer::Fenced => state.nodes[number] = None,
         }
@@ -399,7 +462,10 @@ impl Protocol {
             return Some(());
         }
         let commit = state.held(number, run)?.sent.clone()?;
-        if state.database.holds(&commit) {
+        if commit.deed == Deed::Release {
+            // Nothing can be read back. The question waits until what is in doubt has ended.
+            state.network.remove(&commit);
+        } else if state.database.holds(&commit) {
             settle(state, number, run, self.bounds.steps);
             return Some(());
         }

@@ -29,6 +29,7 @@ pub(crate) struct Budget {
     pub(crate) reaps: u8,
     pub(crate) lost_answers: u8,
     pub(crate) terminations: u8,
+    pub(crate) pauses: u8,
 }
 
 /// One state of nodes, network and database.

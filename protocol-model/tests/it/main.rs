@@ -10,6 +10,7 @@ const SMALL: Bounds = Bounds {
     reaps: 1,
     lost_answers: 1,
     terminations: 1,
+    pauses: 1,
 };
 
 fn found(variant: Variant) -> Found {
