@@ -198,6 +198,10 @@ impl Context {
     /// by an old version any more, raise the start, and at last remove the call: what was chosen is not asked
     /// for again. A run whose version is not in the range is parked until it meets code that has it.
     ///
+    /// What nothing is known of cannot tell that a run passed here: code that waits for a signal, or for the first attempt of
+    /// an activity, has written nothing, and a run that stops there chooses again. What it asks for then may have the
+    /// idempotency key of that attempt.
+    ///
     /// ```
     /// # use sync_workflow::{Context, Failure};
     /// # async fn charge(cents: u64) -> Result<u64, Failure> { Ok(cents) }

@@ -41,6 +41,8 @@ pub(crate) struct Machine {
     told_now: Option<Timestamp>,
     /// The versions of changes that were chosen.
     versions: HashMap<Arc<str>, u32>,
+    /// The last of the calls of which the journal keeps failed attempts or progress.
+    last_attempted: Option<CommandId>,
     /// Records that are still to be replayed.
     journal: VecDeque<Record>,
     next_position: Position,
@@ -116,6 +118,7 @@ impl Machine {
             told_now: None,
             next_position,
             versions,
+            last_attempted: None,
             journal: journal.into(),
             next_command: 0,
             commands: BTreeMap::new(),
@@ -136,6 +139,12 @@ impl Machine {
             tracker: None,
             out: Output::default(),
         }
+    }
+
+    /// Tells of the calls that have not ended, and of which the journal keeps failed attempts or progress.
+    pub(crate) fn with_attempts(mut self, attempted: impl Iterator<Item = CommandId>) -> Self {
+        self.last_attempted = attempted.max();
+        self
     }
 
     pub(crate) const fn run(&self) -> RunId {

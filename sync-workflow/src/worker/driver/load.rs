@@ -113,12 +113,14 @@ impl Driver {
     ) {
         let length = u32::try_from(records.len()).unwrap_or(u32::MAX);
         self.durable = Position(length);
+        let attempted: Vec<_> = attempts.iter().map(|attempt| attempt.command).collect();
         self.activities.remember(attempts);
         let input = records
             .first()
             .map(|record| record.payload.clone())
             .unwrap_or_default();
-        let machine = Machine::new(self.claimed.run, self.claimed.workflow_id.clone(), records);
+        let machine = Machine::new(self.claimed.run, self.claimed.workflow_id.clone(), records)
+            .with_attempts(attempted.into_iter());
         let machine = Arc::new(std::sync::Mutex::new(machine));
         let context = Context::new(Arc::clone(&machine));
         let name = &self.claimed.workflow;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use sync_workflow::{
-    Context, Failure, RunError, Worker, WorkerBuilder, record::RecordKind, replay::Fault,
-    status::RunStatus, testing::ReplayCheck, worker::Outcome,
+    Context, Failure, RunError, Worker, WorkerBuilder, id::Position, record::RecordKind,
+    replay::Fault, status::RunStatus, testing::ReplayCheck, worker::Outcome,
 };
 
 use super::{
@@ -15,6 +15,7 @@ use super::{
 
 on_every_journal!(
     a_run_that_passed_before_a_change_goes_by_the_old_code,
+    a_run_that_tries_an_activity_again_passed_before,
     a_run_that_comes_to_a_change_keeps_what_it_chose,
     a_version_that_the_code_does_not_have_parks_the_run,
     a_check_before_a_deployment_tells_what_would_be_parked,
@@ -111,6 +112,32 @@ async fn a_run_that_passed_before_a_change_goes_by_the_old_code(storage: Storage
     let records = history.items.into_iter().map(|item| item.record).collect();
     let check = ReplayCheck::new(new, info.run, info.workflow_id, records);
     check.whole().unwrap();
+    worker.shutdown().await;
+}
+
+/// Fails, until other code is registered in its place.
+async fn stumbling(_: u64) -> Result<u64, Failure> {
+    Err(Failure::new("not yet"))
+}
+
+async fn a_run_that_tries_an_activity_again_passed_before(storage: Storage) {
+    let before = storage
+        .start(
+            quick()
+                .workflow_named("new", old)
+                .activity_named("double", stumbling),
+        )
+        .await;
+    let client = before.client();
+    let handle = client.start(new, "changing", 1).await.unwrap();
+    let has_failed = async || {
+        let history = storage.journal.load(handle.run_id(), Position(0), 1).await;
+        !history.unwrap().attempts.is_empty()
+    };
+    eventually("the first attempt", has_failed).await;
+    before.shutdown().await;
+    let worker = storage.start(worker().workflow(new)).await;
+    assert_eq!(ends(&worker).await.unwrap(), 4);
     worker.shutdown().await;
 }
 
