@@ -1,10 +1,10 @@
 //! Rows of the journal that are not what was written: found before they have any effect.
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{any::Any, collections::BTreeSet, sync::Arc, time::Duration};
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use sync_workflow::{
-    Context, Failure, RetryPolicy, RunError,
+    Context, Failure, RetryPolicy, RunError, Tx,
     id::{Position, RunId, WorkflowId},
     journal::{Error, Journal},
     record::RecordKind,
@@ -27,7 +27,11 @@ async fn child(ctx: Context, n: u64) -> Result<u64, Failure> {
     Ok(ctx.activity(double, n).await?)
 }
 
-/// Leaves a record of nearly every kind, and waits.
+async fn failing_child(_ctx: Context, _: u64) -> Result<u64, Failure> {
+    Err(Failure::new("no"))
+}
+
+/// Leaves a record of every kind that an open run may have, once it was asked to cancel, and waits.
 async fn everything(ctx: Context, n: u64) -> Result<u64, Failure> {
     let started = ctx.now();
     let drawn = ctx.side_effect("draw", || 7_u64);
@@ -41,9 +45,27 @@ async fn everything(ctx: Context, n: u64) -> Result<u64, Failure> {
     let nobody = WorkflowId::new("nobody")?;
     let unsent = ctx.signal(&nobody, "own", &b).await;
     let own: u64 = ctx.wait("own").await?;
+    let step = |fails: bool| {
+        ctx.transaction::<u64, Failure, _, _>("step", move |tx: Tx| async move {
+            drop(tx);
+            match fails {
+                true => Err(Failure::final_error("no")),
+                false => Ok(1),
+            }
+        })
+    };
+    let done = step(false).await?;
+    let undone = step(true).await;
+    let lost = ctx.child(failing_child, own).await;
     let c = ctx.child(child, own).await?;
-    ctx.wait::<()>("go on").await?;
-    let is_sound = version == 1 && refused.is_err() && unsent.is_err() && started <= ctx.now();
+    ctx.shield().wait::<()>("go on").await?;
+    let refusals = [
+        refused.is_err(),
+        unsent.is_err(),
+        undone.is_err(),
+        lost.is_err(),
+    ];
+    let is_sound = version == 1 && done == 1 && !refusals.contains(&false) && started <= ctx.now();
     Ok(if is_sound { c + drawn } else { 0 })
 }
 
@@ -203,6 +225,7 @@ async fn whatever_is_damaged_is_found((mut behind, url, _storage): (Behind, Stri
         quick()
             .workflow(everything)
             .workflow(child)
+            .workflow(failing_child)
             .activity(double)
             .activity(fails)
     };
@@ -211,13 +234,18 @@ async fn whatever_is_damaged_is_found((mut behind, url, _storage): (Behind, Stri
     let mut runs = Vec::new();
     for id in ["a", "b"] {
         let handle = client.start(everything, id, 1).await.unwrap();
-        eventually("it has come to its end but one", || async {
+        let sleeps_after = async |kind: RecordKind| {
             let history = client.history(handle.run_id(), 0, 1_000).await.unwrap();
-            let is_over = history
-                .items
-                .last()
-                .is_some_and(|item| item.record.kind == RecordKind::ChildCompleted);
-            is_over && handle.describe().await.unwrap().status == RunStatus::Pending
+            let last = history.items.last().map(|item| item.record.kind);
+            last == Some(kind) && handle.describe().await.unwrap().status == RunStatus::Pending
+        };
+        eventually("its last child", async || {
+            sleeps_after(RecordKind::ChildCompleted).await
+        })
+        .await;
+        client.cancel(id).await.unwrap();
+        eventually("its cancellation", async || {
+            sleeps_after(RecordKind::CancelRequested).await
         })
         .await;
         runs.push(handle.run_id());
@@ -226,7 +254,12 @@ async fn whatever_is_damaged_is_found((mut behind, url, _storage): (Behind, Stri
     let (run, other) = (runs[0], runs[1]);
     let rows = behind.rows(run).await;
     let others = behind.rows(other).await;
-    assert!(rows.len() >= 12, "{rows:?}");
+    let kinds: BTreeSet<_> = rows.iter().map(|row| row.1).collect();
+    let of_open_runs = RecordKind::ALL.into_iter().filter(|kind| !kind.is_final());
+    let missing: Vec<_> = of_open_runs
+        .filter(|kind| !kinds.contains(&kind.code()))
+        .collect();
+    assert!(missing.is_empty(), "nothing damages {missing:?}");
     assert!(!is_found(&*journal, run).await, "it is whole");
 
     for row in &rows {

@@ -7,6 +7,7 @@ mod codecs;
 mod damage;
 mod differential;
 mod engine;
+mod kinds;
 mod memory;
 mod postgres;
 mod sqlite;
