@@ -46,6 +46,8 @@ pub(crate) enum Fault {
     ClockJump(i64),
     /// The process's connection for hints is lost and comes back.
     LookAgain(usize),
+    /// The whole fleet is replaced by processes whose code has a change in it.
+    Deploy,
     /// Faults stop for good.
     Quiet,
 }
@@ -66,6 +68,14 @@ pub(crate) enum Errand {
         name: usize,
         number: u32,
     },
+    /// Asks a program for something, twice perhaps.
+    Update { program: usize, number: u32 },
+    /// Holds a program back.
+    Pause(usize),
+    /// Lets it go on.
+    Resume(usize),
+    /// Admits no run of the side, or does so again.
+    PauseSide(bool),
     /// Asks a program to cancel.
     Cancel(usize),
     /// Ends a program.

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use sync_workflow::{
-    Failure, FailureKind,
+    Failure, FailureKind, Workflow as _,
     id::{CommandId, Position, RunId},
     journal::{Journal, RunFilter, RunInfo},
     record::{Record, RecordKind, fingerprint},
@@ -18,14 +18,42 @@ use crate::{
     oracle::{self, Circumstances},
     process::Link,
     program::{Program, SIGNALS, Step, act_value, sent_value, workflow_id},
+    side::Piece,
     world::{World, at_once},
 };
 
 /// One run as the journal tells it.
 pub(crate) struct Told {
     pub(crate) info: RunInfo,
-    pub(crate) job: Job,
+    pub(crate) does: Does,
     pub(crate) records: Vec<Record>,
+}
+
+/// What a run does.
+#[derive(Debug, Clone)]
+pub(crate) enum Does {
+    /// A part of a program.
+    Program(Job),
+    /// One activity of a fan-out.
+    Piece(usize),
+    /// An activity of another worker's run.
+    Remote(usize),
+    /// A slice of a fan-out.
+    Branch,
+}
+
+impl Told {
+    /// The part of a program that it is.
+    pub(crate) const fn job(&self) -> Option<&Job> {
+        match &self.does {
+            Does::Program(job) => Some(job),
+            Does::Piece(_) | Does::Remote(_) | Does::Branch => None,
+        }
+    }
+
+    fn end(&self) -> Option<&Record> {
+        self.records.last()
+    }
 }
 
 /// Looks at everything that is left.
@@ -52,6 +80,9 @@ fn look(world: &std::sync::Arc<World>, is_thorough: bool) -> Result<(), String> 
     sends(world, &runs)?;
     children(&runs)?;
     crate::timers::check(world, &runs)?;
+    crate::saga::check(world, &runs)?;
+    let variety = crate::variety::count(world, &runs);
+    world.lock().ledger.variety.add(&variety);
     replays(world, &runs, is_thorough)
 }
 
@@ -94,10 +125,28 @@ fn told(world: &World) -> Result<Vec<Told>, String> {
         .map(|info| {
             let records = records(world, info.run);
             let first = records.first().ok_or("a run without records")?;
-            let job = serde_json::from_slice(&first.payload).map_err(|error| error.to_string())?;
-            Ok(Told { info, job, records })
+            let does = does(&info.workflow, &first.payload).map_err(|error| error.to_string())?;
+            Ok(Told {
+                info,
+                does,
+                records,
+            })
         })
         .collect()
+}
+
+fn does(workflow: &str, input: &[u8]) -> serde_json::Result<Does> {
+    /// What a worker of another queue is given.
+    #[derive(serde::Deserialize)]
+    struct Remote {
+        input: usize,
+    }
+    Ok(match workflow {
+        Interpreter::NAME => Does::Program(serde_json::from_slice(input)?),
+        Piece::NAME => Does::Piece(serde_json::from_slice(input)?),
+        "fan-out/branch" => Does::Branch,
+        _ => Does::Remote(serde_json::from_slice::<Remote>(input)?.input),
+    })
 }
 
 /// Positions without gaps, a start, an end, and each command completed once after it was asked for.
@@ -138,9 +187,41 @@ fn well_formed(run: &Told) -> Result<(), String> {
     Ok(())
 }
 
-/// The run ended as its program may.
+/// The run ended as what it does may.
 fn kept_its_word(world: &World, run: &Told) -> Result<(), String> {
-    let program = program_of(world, run)?;
+    match &run.does {
+        Does::Program(job) => program_kept_its_word(world, run, job),
+        Does::Piece(act) | Does::Remote(act) => act_kept_its_word(world, run, *act),
+        Does::Branch => match run.info.status {
+            RunStatus::Completed | RunStatus::Cancelled => Ok(()),
+            status => Err(format!("a branch ended as {status}")),
+        },
+    }
+}
+
+fn act_kept_its_word(world: &World, run: &Told, act: usize) -> Result<(), String> {
+    let payload = run.end().map(|end| &end.payload[..]).unwrap_or_default();
+    let outcome = match run.info.status {
+        RunStatus::Completed => serde_json::from_slice(payload).map(Outcome::Value).ok(),
+        RunStatus::Failed => {
+            let failure = serde_json::from_slice::<Failure>(payload).ok();
+            failure.map(|failure| Outcome::Failed(failure.kind))
+        }
+        RunStatus::Cancelled => return Ok(()),
+        _ => None,
+    };
+    let circumstances = circumstances(world);
+    match outcome {
+        Some(outcome) if oracle::act_may(&world.script, act, &outcome, &circumstances) => Ok(()),
+        outcome => Err(format!(
+            "act {act} ended as {}: {outcome:?}",
+            run.info.status
+        )),
+    }
+}
+
+fn program_kept_its_word(world: &World, run: &Told, job: &Job) -> Result<(), String> {
+    let program = program_of(world, run, job)?;
     let payload = &run.records[run.records.len() - 1].payload;
     let failure = || serde_json::from_slice::<Failure>(payload).map_err(|error| error.to_string());
     match run.info.status {
@@ -148,7 +229,7 @@ fn kept_its_word(world: &World, run: &Told) -> Result<(), String> {
             let outcomes: Vec<Outcome> =
                 serde_json::from_slice(payload).map_err(|error| error.to_string())?;
             let circumstances = circumstances(world);
-            let number = run.job.program;
+            let number = job.program;
             oracle::check_program(&world.script, program, number, &outcomes, &circumstances)
         }
         RunStatus::Failed if program.fails => {
@@ -172,7 +253,7 @@ fn kept_its_word(world: &World, run: &Told) -> Result<(), String> {
             }
         }
         RunStatus::Terminated if program.may_terminate => Ok(()),
-        RunStatus::ContinuedAsNew if run.job.segment + 1 < program.segments.len() => Ok(()),
+        RunStatus::ContinuedAsNew if job.segment + 1 < program.segments.len() => Ok(()),
         RunStatus::Parked => Ok(()),
         status => Err(format!(
             "it ended as {status}: {}",
@@ -181,14 +262,14 @@ fn kept_its_word(world: &World, run: &Told) -> Result<(), String> {
     }
 }
 
-fn program_of<'a>(world: &'a World, run: &Told) -> Result<&'a Program, String> {
+fn program_of<'a>(world: &'a World, run: &Told, job: &Job) -> Result<&'a Program, String> {
     let program = world
         .script
         .programs
-        .get(run.job.program)
+        .get(job.program)
         .ok_or("it runs no program of the script")?;
-    if run.info.workflow_id.as_str() != workflow_id(run.job.program) {
-        return Err(format!("it runs program {}", run.job.program));
+    if run.info.workflow_id.as_str() != workflow_id(job.program) {
+        return Err(format!("it runs program {}", job.program));
     }
     Ok(program)
 }
@@ -211,7 +292,8 @@ fn counted(world: &World, run: &Told) -> Result<(), String> {
     {
         let spec = &world.script.acts[*act];
         let most = if spec.is_poison {
-            crate::profile::POISON_CLAIMS
+            let resumed = state.ledger.resumed.get(run.info.workflow_id.as_str());
+            crate::profile::POISON_CLAIMS * (1 + resumed.copied().unwrap_or_default())
         } else if spec.in_transaction {
             // Each refusal of its commit is a failed attempt.
             continue;
@@ -264,21 +346,23 @@ fn steps_once(world: &World, runs: &[Told]) -> Result<(), String> {
 /// Each chain received its signals once and in the order of their arrival, and goes on to one end.
 fn chains(world: &World, runs: &[Told]) -> Result<(), String> {
     let delivered = world.lock().ledger.delivered.clone();
-    let mut by_id: HashMap<&str, Vec<&Told>> = HashMap::new();
+    let mut by_id: HashMap<&str, Vec<(usize, &Told)>> = HashMap::new();
     for run in runs {
-        by_id
-            .entry(run.info.workflow_id.as_str())
-            .or_default()
-            .push(run);
+        if let Some(job) = run.job() {
+            let chain = by_id.entry(run.info.workflow_id.as_str()).or_default();
+            chain.push((job.segment, run));
+        }
     }
     for (id, mut chain) in by_id {
-        chain.sort_by_key(|run| run.job.segment);
-        for (segment, run) in chain.iter().enumerate() {
+        chain.sort_by_key(|(segment, _)| *segment);
+        for (place, (segment, run)) in chain.iter().enumerate() {
             let goes_on = run.info.status == RunStatus::ContinuedAsNew;
-            if run.job.segment != segment || goes_on != (segment + 1 < chain.len()) {
-                return Err(format!("the chain of {id} is broken at segment {segment}"));
+            if *segment != place || goes_on != (place + 1 < chain.len()) {
+                return Err(format!("the chain of {id} is broken at segment {place}"));
             }
         }
+        let chain: Vec<&Told> = chain.into_iter().map(|(_, run)| run).collect();
+        crate::shown::check_chain(world, id, &chain)?;
         let sent = delivered.get(id).map(Vec::as_slice).unwrap_or_default();
         for name in SIGNALS {
             let received: Vec<u64> = chain
@@ -393,27 +477,34 @@ pub(crate) fn started_run(record: &Record) -> Option<RunId> {
 fn last_of_chain<'a>(runs: &'a [Told], child: &Told) -> Option<&'a Told> {
     runs.iter()
         .filter(|run| run.info.workflow_id == child.info.workflow_id)
-        .max_by_key(|run| run.job.segment)
+        .max_by_key(|run| run.job().map(|job| job.segment))
 }
 
 /// The code says the same again from every place where a crash could have cut the journal.
 fn replays(world: &std::sync::Arc<World>, runs: &[Told], is_thorough: bool) -> Result<(), String> {
     let chosen = world.lock().rng.usize(0..runs.len().max(1));
     for (index, run) in runs.iter().enumerate() {
-        let mut records = run.records.clone();
-        if matches!(run.info.status, RunStatus::Terminated) {
-            records.pop();
-        }
+        let records = run.records.clone();
         let link = Link::new(std::sync::Arc::clone(world), 0, 0);
         link.kill();
         let (id, workflow_id) = (run.info.run, run.info.workflow_id.clone());
-        let check = ReplayCheck::new(Interpreter(link), id, workflow_id, records);
-        // An attempt that may run once is not repeated after a cut: the records part there.
-        let parts = program_of(world, run)?
-            .segments
-            .iter()
-            .flatten()
-            .any(|step| may_be_interrupted(world, step));
+        let (check, parts) = match &run.does {
+            Does::Program(job) => {
+                let steps = &program_of(world, run, job)?.segments[job.segment];
+                if steps.iter().any(|step| meets_change(world, step)) {
+                    continue;
+                }
+                let parts = steps.iter().any(|step| parts_when_cut(world, step));
+                let code = Interpreter(link);
+                (ReplayCheck::new(code, id, workflow_id, records), parts)
+            }
+            Does::Piece(act) => {
+                let parts = world.script.acts[*act].at_most_once;
+                let code = Piece(link);
+                (ReplayCheck::new(code, id, workflow_id, records), parts)
+            }
+            Does::Remote(_) | Does::Branch => continue,
+        };
         let result = if !parts && (is_thorough || index == chosen) {
             check.every_prefix()
         } else {
@@ -426,18 +517,38 @@ fn replays(world: &std::sync::Arc<World>, runs: &[Told], is_thorough: bool) -> R
     Ok(())
 }
 
-fn may_be_interrupted(world: &World, step: &Step) -> bool {
+/// Whether a step meets a change that was deployed while it was under way, perhaps: where the journal of a run ends
+/// there, code that knows the change takes the new way, and the run may have ended by the old one.
+fn meets_change(world: &World, step: &Step) -> bool {
+    let more = world.profile.more.as_ref();
+    let is_deployed = more.is_some_and(|more| more.deployed_at.is_some());
+    let meets = |step: &Step| matches!(step, Step::Change { .. });
+    is_deployed && (meets(step) || step.parts().iter().any(|part| meets_change(world, part)))
+}
+
+/// Whether a replay of a journal that was cut within a step may part from it: an attempt that may run once is not
+/// repeated after a cut.
+fn parts_when_cut(world: &World, step: &Step) -> bool {
+    let runs_once = |act: &usize| world.script.acts[*act].at_most_once;
     match step {
-        Step::Act(act) => world.script.acts[*act].at_most_once,
-        Step::Race(steps) | Step::Join(steps) => {
-            steps.iter().any(|step| may_be_interrupted(world, step))
-        }
-        Step::Transaction { .. }
+        Step::Act(act) => runs_once(act),
+        Step::Change { before, after, .. } => [before, after].into_iter().any(runs_once),
+        Step::Saga { steps, .. } => steps.iter().any(|step| runs_once(&step.act)),
+        Step::Race(_)
+        | Step::Join(_)
+        | Step::Scope { .. }
+        | Step::Timeout { .. }
+        | Step::Shield(_)
+        | Step::Transaction { .. }
         | Step::Sleep(_)
         | Step::Wait(_)
         | Step::Send { .. }
         | Step::Child { .. }
         | Step::TakenChild
-        | Step::Draw(_) => false,
+        | Step::Draw(_)
+        | Step::Show
+        | Step::Tag { .. }
+        | Step::Update
+        | Step::FanOut(_) => step.parts().iter().any(|part| parts_when_cut(world, part)),
     }
 }

@@ -22,6 +22,7 @@ pub(crate) enum Method {
     Start,
     Notify,
     Look,
+    Cancel,
 }
 
 impl Method {
@@ -38,12 +39,16 @@ impl Method {
                 | Self::Step
                 | Self::Send
                 | Self::Start
+                | Self::Cancel
         )
     }
 
     /// Whether the journal may still be at it when the caller has given up.
     pub(crate) const fn may_be_in_doubt(self) -> bool {
-        matches!(self, Self::Commit | Self::Step | Self::Send | Self::Start)
+        matches!(
+            self,
+            Self::Commit | Self::Step | Self::Send | Self::Start | Self::Cancel
+        )
     }
 }
 

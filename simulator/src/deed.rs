@@ -8,13 +8,14 @@ use sync_workflow::{
     journal::{
         Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Error, History, IdReuse, Journal,
         NewSignal, OpenTransaction, Outlook, Renewal, Result, RunCommit, RunOutcome, RunSelector,
-        SignalOutcome, StartOutcome, TransactionCommit, Transition, WakeAt,
+        SignalOutcome, StartOutcome, TransactionCommit, Transition, WakeAt, WokenRun,
     },
 };
 
 use crate::{
     ledger,
     mutant::Mutant,
+    shown, turns,
     world::{World, at_once},
 };
 
@@ -54,6 +55,9 @@ pub(crate) fn commit(world: &World, node: NodeId, mut batch: Batch) -> Result<Ba
     match world.mutant {
         Some(Mutant::NoFence) => return commit_unfenced(world, node, &batch),
         Some(Mutant::EarlyAcknowledgement) if is_lost(world) => return Ok(claimed_outcome(&batch)),
+        Some(Mutant::EarlyPublication) if is_lost(world) => {
+            return publish_alone(world, node, batch);
+        }
         Some(Mutant::BlindRetry) => batch
             .runs
             .iter_mut()
@@ -82,6 +86,9 @@ pub(crate) fn commit(world: &World, node: NodeId, mut batch: Batch) -> Result<Ba
     let mut outcome = in_order(batch, |batch| {
         let outcome = at_once(world.journal.commit(node, batch))?;
         for (commit, came_of_it) in batch.runs.iter().zip(&outcome.runs) {
+            if *came_of_it != RunOutcome::Lost {
+                shown::check_commit(world, commit);
+            }
             let is_there =
                 *came_of_it == RunOutcome::Lost && is_stored(world, commit) == Some(true);
             met_itself += u64::from(is_there);
@@ -194,8 +201,18 @@ pub(crate) fn renew_and_look(
     Ok((renewal, outlook))
 }
 
+pub(crate) fn request_cancel(world: &World, run: &RunSelector) -> Result<Option<WokenRun>> {
+    world.lock().ledger.variety.cancelled_children += 1;
+    at_once(world.journal.request_cancel(run))
+}
+
 pub(crate) fn claim(world: &World, node: NodeId, request: &ClaimRequest) -> Result<Claim> {
+    let before = turns::before_claim(world, &request.queue);
+    if world.mutant == Some(Mutant::PausedClaim) {
+        turns::resume_all(world, &before);
+    }
     let mut claim = at_once(world.journal.claim(node, request))?;
+    turns::check_claim(world, &request.queue, &before, &claim.runs);
     if world.mutant == Some(Mutant::UncountedClaims) {
         claim.runs.iter_mut().for_each(|run| run.attempts = 1);
     }
@@ -279,6 +296,34 @@ pub(crate) fn send_signal(
 fn is_lost(world: &World) -> bool {
     let mut state = world.lock();
     !state.is_quiet && state.rng.u32(0..100) < 3
+}
+
+/// Shows what the runs of a batch publish, and loses the batch.
+fn publish_alone(world: &World, node: NodeId, mut batch: Batch) -> Result<BatchOutcome> {
+    for commit in &mut batch.runs {
+        *commit = RunCommit {
+            run: commit.run,
+            records: Vec::new(),
+            children: Vec::new(),
+            consumed_signals: Vec::new(),
+            attempts: Vec::new(),
+            settled_attempts: Vec::new(),
+            published: std::mem::take(&mut commit.published),
+            tags: Vec::new(),
+            transition: Transition::Continue,
+        };
+    }
+    batch.starts.clear();
+    let _shown = in_order(batch, |batch| {
+        let outcome = at_once(world.journal.commit(node, batch))?;
+        for (commit, came_of_it) in batch.runs.iter().zip(&outcome.runs) {
+            if *came_of_it != RunOutcome::Lost {
+                shown::check_commit(world, commit);
+            }
+        }
+        Ok(outcome)
+    })?;
+    Err(Error::Unavailable("simulated".into()))
 }
 
 /// What a journal would answer if everything had happened.

@@ -9,6 +9,7 @@ use sync_workflow::{
         StartOutcome, Ticket, WokenRun,
     },
     record::{Record, RecordKind},
+    status::RunStatus,
     tag::Tags,
 };
 use uuid::Uuid;
@@ -18,7 +19,9 @@ use crate::{
     interpret::{Job, SQUATTER},
     local,
     mutant::Mutant,
-    program::{SIGNALS, signal_value, workflow_id},
+    program::{SIGNALS, signal_value, update_value, workflow_id},
+    shown::update_signal,
+    turns,
     world::{World, at_once},
 };
 
@@ -70,6 +73,38 @@ pub(crate) fn plan(world: &World, rng: &mut Rng) {
                 }
             }
         }
+    }
+}
+
+/// Plans what operators do, and who asks for something, where there is more than in every seed.
+pub(crate) fn plan_more(world: &World, rng: &mut Rng) {
+    let Some(more) = &world.profile.more else {
+        return;
+    };
+    turns::limit(world, more);
+    let end = world.profile.quiet_at;
+    let mut state = world.lock();
+    let mut enter = |at: u64, errand| state.agenda.enter(at, Event::Errand(errand));
+    for (program, written) in world.script.programs.iter().enumerate() {
+        for number in 0..written.updates {
+            for _ in 0..rng.u32(1..=2) {
+                let errand = Errand::Update { program, number };
+                enter(rng.u64(0..end + 3_000), errand);
+            }
+        }
+        let (share, most) = more.pauses;
+        if rng.u32(0..100) < share {
+            for _ in 0..rng.u32(1..=most) {
+                let at = rng.u64(0..end + 2_000);
+                enter(at, Errand::Pause(program));
+                enter(at + rng.u64(0..6_000), Errand::Resume(program));
+            }
+        }
+    }
+    for _ in 0..more.queue_pauses {
+        let at = rng.u64(0..end);
+        enter(at, Errand::PauseSide(true));
+        enter(at + rng.u64(0..8_000), Errand::PauseSide(false));
     }
 }
 
@@ -163,6 +198,14 @@ pub(crate) fn run(world: &World, errand: Errand) {
             name,
             number,
         } => signal(world, program, name, number),
+        Errand::Update { program, number } => update(world, program, number),
+        Errand::Pause(program) => {
+            if let Ok(Some(woken)) = at_once(world.journal.pause(&latest(program))) {
+                announce(world, woken);
+            }
+        }
+        Errand::Resume(program) => resume(world, program),
+        Errand::PauseSide(is_paused) => turns::pause(world, is_paused),
         Errand::Cancel(program) => {
             let asked = at_once(world.journal.request_cancel(&latest(program)));
             if let Ok(Some(woken)) = asked {
@@ -182,6 +225,10 @@ fn kind(errand: Errand) -> u64 {
             name,
             number,
         } => signal_value(program, name, number),
+        Errand::Update { program, number } => update_value(program, number),
+        Errand::Pause(program) => 400 + program as u64,
+        Errand::Resume(program) => 500 + program as u64,
+        Errand::PauseSide(is_paused) => 600 + u64::from(is_paused),
         Errand::Cancel(program) => 100 + program as u64,
         Errand::Terminate(program) => 200 + program as u64,
     }
@@ -228,6 +275,54 @@ fn signal(world: &World, program: usize, name: usize, number: u32) {
             world.lock().agenda.enter(at, Event::Errand(errand));
         }
         Ok(SignalOutcome::NotOpen | SignalOutcome::Duplicate) | Err(_) => {}
+    }
+}
+
+/// Asks for something as a client does: by a signal that carries an update.
+fn update(world: &World, program: usize, number: u32) {
+    let value = update_value(program, number);
+    let id = value.to_string();
+    let request = serde_json::json!({ "id": id, "input": value });
+    let signal = NewSignal {
+        to: latest(program),
+        id: id.into(),
+        name: update_signal().into(),
+        payload: request.to_string().into(),
+    };
+    match at_once(world.journal.signal(&signal)) {
+        Ok(SignalOutcome::Delivered(woken)) => {
+            let mut state = world.lock();
+            let asked = state.ledger.asked.entry(workflow_id(program)).or_default();
+            asked.push(value);
+            drop(state);
+            announce(world, woken);
+        }
+        Ok(SignalOutcome::NotOpen) if !exists(world, program) => {
+            let errand = Errand::Update { program, number };
+            let at = world.now() + AGAIN;
+            world.lock().agenda.enter(at, Event::Errand(errand));
+        }
+        Ok(SignalOutcome::NotOpen | SignalOutcome::Duplicate) | Err(_) => {}
+    }
+}
+
+fn resume(world: &World, program: usize) {
+    let found = at_once(world.journal.describe(&latest(program)));
+    let is_paused = found
+        .ok()
+        .flatten()
+        .is_some_and(|run| run.status == RunStatus::Paused);
+    if is_paused {
+        let mut state = world.lock();
+        state.ledger.variety.pauses += 1;
+        *state
+            .ledger
+            .resumed
+            .entry(workflow_id(program))
+            .or_default() += 1;
+    }
+    if let Ok(Some(woken)) = at_once(world.journal.resume(&latest(program))) {
+        announce(world, woken);
     }
 }
 

@@ -6,12 +6,13 @@ use futures_util::future::{BoxFuture, FutureExt, join_all, select_all};
 use serde::{Deserialize, Serialize};
 use sync_workflow::{
     Activity, ActivityContext, CallError, Context, Failure, FailureKind, RetryPolicy, Tx, Workflow,
-    id::WorkflowId,
+    context::ActivityCall, id::WorkflowId,
 };
 
 use crate::{
     process::Link,
-    program::{Act, Draw, SIGNALS, Step, Tie, act_value, sent_value, workflow_id},
+    program::{Act, Draw, SIDE, SIGNALS, Step, Tie, act_value, sent_value, workflow_id},
+    shown::answer,
 };
 
 /// The workflow id of a run that every simulation starts with.
@@ -52,10 +53,28 @@ pub(crate) enum Outcome {
     Drawn(String),
     Raced(usize, Box<Self>),
     Joined(Vec<Self>),
+    Shown,
+    Tagged,
+    /// An update that asked for this was answered.
+    Answered(u64),
+    /// The version of the code that was chosen, and what that came to.
+    Changed(u32, Box<Self>),
+    Scoped(Vec<Self>),
+    /// It was cancelled with its scope.
+    Stopped,
+    InTime(Box<Self>),
+    Elapsed,
+    Shielded(Box<Self>),
+    /// A saga has succeeded.
+    Done,
+    /// A saga has failed.
+    Undone,
+    /// What the workflows of a fan-out came to, by the number of their input.
+    FannedOut(Vec<(usize, Self)>),
 }
 
-/// The run was cancelled while it waited.
-struct Stopped;
+/// The run was cancelled while it waited, or the scope was.
+pub(crate) struct Stopped;
 
 /// Runs programs.
 pub(crate) struct Interpreter(pub(crate) Arc<Link>);
@@ -105,7 +124,7 @@ impl Workflow for Interpreter {
 }
 
 impl Interpreter {
-    fn perform<'a>(
+    pub(crate) fn perform<'a>(
         &'a self,
         ctx: &'a Context,
         step: &'a Step,
@@ -135,24 +154,30 @@ impl Interpreter {
                 ))
             }
             .boxed(),
+            Step::Show => async move { Ok(self.show(ctx)) }.boxed(),
+            Step::Tag { removes } => async move { Ok(self.tag(ctx, *removes)) }.boxed(),
+            Step::Update => answer(ctx).boxed(),
+            Step::Change {
+                number,
+                before,
+                after,
+            } => self.change(ctx, *number, *before, *after).boxed(),
+            Step::Scope {
+                steps,
+                cancelled_after,
+            } => self.scope(ctx, steps, *cancelled_after).boxed(),
+            Step::Timeout { millis, step } => self.timeout(ctx, *millis, step).boxed(),
+            Step::Shield(step) => self.shield(ctx, step).boxed(),
+            Step::Saga { steps, fails } => self.saga(ctx, steps, *fails).boxed(),
+            Step::FanOut(plan) => self.fan_out(ctx, plan).boxed(),
         }
     }
 
-    async fn act(&self, ctx: &Context, act: usize) -> Result<Outcome, Stopped> {
+    pub(crate) async fn act(&self, ctx: &Context, act: usize) -> Result<Outcome, Stopped> {
         let spec = &self.0.script().acts[act];
-        let retry = RetryPolicy {
-            initial_interval: Duration::from_millis(spec.retry_ms),
-            factor: 1.5,
-            jitter: 0.0,
-            max_attempts: spec.max_attempts,
-            ..RetryPolicy::default()
-        };
-        let mut call = ctx.activity(Actor::activity(), act).retry(retry);
-        if spec.hangs {
-            call = call.timeout(Duration::from_millis(Act::TIME_LIMIT_MS));
-        }
-        if spec.at_most_once {
-            call = call.at_most_once();
+        let mut call = call(ctx, act, spec);
+        if spec.is_remote {
+            call = call.queue(SIDE);
         }
         outcome(ctx, call.await, Outcome::Value)
     }
@@ -193,7 +218,26 @@ impl Interpreter {
     }
 }
 
-fn outcome<T>(
+/// Calls an activity as the script says.
+pub(crate) fn call(ctx: &Context, act: usize, spec: &Act) -> ActivityCall<u64, Failure> {
+    let retry = RetryPolicy {
+        initial_interval: Duration::from_millis(spec.retry_ms),
+        factor: 1.5,
+        jitter: 0.0,
+        max_attempts: spec.max_attempts,
+        ..RetryPolicy::default()
+    };
+    let mut call = ctx.activity(Actor::activity(), act).retry(retry);
+    if spec.hangs {
+        call = call.timeout(Duration::from_millis(Act::TIME_LIMIT_MS));
+    }
+    if spec.at_most_once {
+        call = call.at_most_once();
+    }
+    call
+}
+
+pub(crate) fn outcome<T>(
     ctx: &Context,
     result: Result<T, CallError>,
     make: impl FnOnce(T) -> Outcome,

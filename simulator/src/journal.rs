@@ -296,7 +296,18 @@ impl Journal for FaultyJournal {
     }
 
     async fn request_cancel(&self, run: &RunSelector) -> Result<Option<WokenRun>> {
-        self.link.world.journal.request_cancel(run).await
+        let about = match run {
+            RunSelector::Run(run) => Some(*run),
+            RunSelector::Latest(_) => None,
+        };
+        let run = run.clone();
+        let mut woken = self
+            .call(Method::Cancel, about, move |world| {
+                deed::request_cancel(world, &run)
+            })
+            .await?;
+        woken.iter_mut().for_each(|woken| self.own_woken(woken));
+        Ok(woken)
     }
 
     async fn terminate(&self, run: &RunSelector, record: &Record) -> Result<Option<WokenRun>> {

@@ -15,6 +15,7 @@ use crate::{
     agenda::{Event, Fault},
     process::Link,
     program::act_value,
+    variety::Variety,
     world::{World, at_once},
 };
 
@@ -23,6 +24,14 @@ use crate::{
 pub(crate) struct Ledger {
     /// How often each activity ran, by run and act.
     pub(crate) executions: HashMap<(RunId, usize), u32>,
+    /// What programs were asked for by updates, in order, by workflow id.
+    pub(crate) asked: HashMap<String, Vec<u64>>,
+    /// The greatest value that each workflow id has shown.
+    pub(crate) shown: HashMap<String, u64>,
+    /// How often each program was let go on after it was paused, which forgets its claims.
+    pub(crate) resumed: HashMap<String, u32>,
+    /// How often what only some programs do has happened.
+    pub(crate) variety: Variety,
     /// How often each step's writes were committed, by run and position.
     pub(crate) steps: HashMap<(RunId, Position), u32>,
     /// The nodes that were declared dead, or retired.

@@ -27,6 +27,7 @@
 
 mod agenda;
 mod audit;
+mod author;
 mod call;
 mod clock;
 mod deed;
@@ -41,10 +42,17 @@ mod process;
 mod profile;
 mod program;
 mod pulse;
+mod saga;
+mod shown;
+mod side;
 mod simulation;
+mod structured;
 mod timers;
 mod trace;
+mod turns;
+mod variety;
 mod world;
 
 pub use mutant::Mutant;
 pub use simulation::{Figures, Options, Report, simulate};
+pub use variety::Variety;

@@ -46,4 +46,10 @@ pub enum Mutant {
     ForgetfulOwner,
     /// A commit that is under way beside another is taken for done when that one is.
     CrossedLanes,
+    /// What a run publishes is shown although the commit that publishes it is lost.
+    EarlyPublication,
+    /// A run that an operator has paused is handed out.
+    PausedClaim,
+    /// A queue admits one run more than its limits allow.
+    OneTooMany,
 }

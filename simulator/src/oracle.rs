@@ -1,10 +1,16 @@
 //! The oracle: what a program may come to, from the script alone.
 
+use std::collections::HashMap;
+
 use sync_workflow::FailureKind;
 
 use crate::{
     interpret::Outcome,
-    program::{Act, Program, Script, Step, Tie, act_value, sent_value, signal_value},
+    program::{
+        Act, FanOut, Program, Script, Step, Tie, Undoable, act_value, sent_value, signal_value,
+        update_value,
+    },
+    side::has_failed,
 };
 
 /// What the oracle takes for granted.
@@ -34,10 +40,59 @@ pub(crate) fn check_program(
         program: number,
         circumstances,
     };
-    steps
-        .into_iter()
-        .zip(outcomes)
-        .try_for_each(|(step, outcome)| oracle.check(step, outcome))
+    let mut outcomes = outcomes.iter();
+    for segment in &program.segments {
+        let mut versions = HashMap::new();
+        for (step, outcome) in segment.iter().zip(outcomes.by_ref()) {
+            oracle.check(step, outcome)?;
+            agree(step, outcome, &mut versions)?;
+        }
+    }
+    Ok(())
+}
+
+/// A run goes by one version of each change.
+fn agree(step: &Step, outcome: &Outcome, versions: &mut HashMap<usize, u32>) -> Result<(), String> {
+    match (step, outcome) {
+        (Step::Change { number, .. }, Outcome::Changed(version, _)) => {
+            let chosen = *versions.entry(*number).or_insert(*version);
+            if chosen != *version {
+                return Err(format!(
+                    "change {number} has version {chosen} and {version}"
+                ));
+            }
+            Ok(())
+        }
+        (Step::Race(steps), Outcome::Raced(winner, outcome)) => match steps.get(*winner) {
+            Some(step) => agree(step, outcome, versions),
+            None => Ok(()),
+        },
+        (Step::Timeout { step, .. }, Outcome::InTime(outcome))
+        | (Step::Shield(step), Outcome::Shielded(outcome)) => agree(step, outcome, versions),
+        (Step::Join(steps), Outcome::Joined(parts))
+        | (Step::Scope { steps, .. }, Outcome::Scoped(parts)) => steps
+            .iter()
+            .zip(parts)
+            .try_for_each(|(step, outcome)| agree(step, outcome, versions)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether an activity may come to this.
+pub(crate) fn act_may(
+    script: &Script,
+    act: usize,
+    outcome: &Outcome,
+    circumstances: &Circumstances,
+) -> bool {
+    let spec: &Act = &script.acts[act];
+    match outcome {
+        Outcome::Value(value) => spec.succeeds() && *value == act_value(act),
+        Outcome::Failed(FailureKind::Application) => !spec.succeeds() && !spec.hangs,
+        Outcome::Failed(FailureKind::TimedOut) => !spec.succeeds() && spec.hangs,
+        Outcome::Failed(FailureKind::Interrupted) => spec.at_most_once && circumstances.interrupts,
+        _ => false,
+    }
 }
 
 struct Oracle<'a> {
@@ -74,6 +129,39 @@ impl Oracle<'_> {
                     .zip(outcomes)
                     .try_for_each(|(step, outcome)| self.check(step, outcome));
             }
+            (Step::Show, Outcome::Shown) | (Step::Tag { .. }, Outcome::Tagged) => true,
+            (Step::Update, Outcome::Answered(asked)) => {
+                let count = self.script.programs[self.program].updates;
+                (0..count).any(|number| update_value(self.program, number) == *asked)
+            }
+            (Step::Change { before, after, .. }, Outcome::Changed(version, outcome)) => {
+                match version {
+                    0 => self.act_may(*before, outcome),
+                    1 => self.act_may(*after, outcome),
+                    _ => false,
+                }
+            }
+            (
+                Step::Scope {
+                    steps,
+                    cancelled_after,
+                },
+                Outcome::Scoped(parts),
+            ) if steps.len() == parts.len() => {
+                return steps.iter().zip(parts).try_for_each(|(step, part)| {
+                    match (cancelled_after, part) {
+                        (Some(_), Outcome::Stopped) => Ok(()),
+                        _ => self.check(step, part),
+                    }
+                });
+            }
+            (Step::Timeout { .. }, Outcome::Elapsed) => true,
+            (Step::Timeout { step, .. }, Outcome::InTime(outcome))
+            | (Step::Shield(step), Outcome::Shielded(outcome)) => {
+                return self.check(step, outcome);
+            }
+            (Step::Saga { steps, fails }, outcome) => self.saga_may(steps, *fails, outcome),
+            (Step::FanOut(plan), Outcome::FannedOut(ended)) => self.fan_out_may(plan, ended),
             _ => false,
         };
         if is_right {
@@ -93,16 +181,34 @@ impl Oracle<'_> {
     }
 
     fn act_may(&self, act: usize, outcome: &Outcome) -> bool {
-        let spec: &Act = &self.script.acts[act];
+        act_may(self.script, act, outcome, self.circumstances)
+    }
+
+    /// A saga fails if it must, or if one of its activities may.
+    fn saga_may(&self, steps: &[Undoable], fails: bool, outcome: &Outcome) -> bool {
+        let mut acts = steps.iter().map(|step| &self.script.acts[step.act]);
         match outcome {
-            Outcome::Value(value) => spec.succeeds() && *value == act_value(act),
-            Outcome::Failed(FailureKind::Application) => !spec.succeeds() && !spec.hangs,
-            Outcome::Failed(FailureKind::TimedOut) => !spec.succeeds() && spec.hangs,
-            Outcome::Failed(FailureKind::Interrupted) => {
-                spec.at_most_once && self.circumstances.interrupts
+            Outcome::Done => !fails && acts.all(Act::succeeds),
+            Outcome::Undone => {
+                let may_fail = |act: &Act| {
+                    !act.succeeds() || act.at_most_once && self.circumstances.interrupts
+                };
+                fails || acts.any(may_fail)
             }
             _ => false,
         }
+    }
+
+    fn fan_out_may(&self, plan: &FanOut, ended: &[(usize, Outcome)]) -> bool {
+        let is_told_once = ended.windows(2).all(|pair| pair[0].0 < pair[1].0);
+        let failed = ended.iter().filter(|(_, outcome)| has_failed(outcome));
+        let is_stopped = plan.stop_after.is_some_and(|most| failed.count() >= most);
+        is_told_once
+            && (is_stopped || ended.len() == plan.acts.len())
+            && ended.iter().all(|(index, outcome)| {
+                let act = plan.acts.get(*index);
+                act.is_some_and(|act| self.act_may(*act, outcome))
+            })
     }
 
     fn child(&self, number: usize, tie: Tie, outcome: &Outcome) -> Result<(), String> {

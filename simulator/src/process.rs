@@ -15,11 +15,15 @@ pub(crate) struct Link {
     pub(crate) process: usize,
     pub(crate) life: u32,
     is_dead: AtomicBool,
+    /// Whether its code was deployed after the change.
+    knows_change: bool,
 }
 
 impl Link {
     pub(crate) fn new(world: Arc<World>, process: usize, life: u32) -> Arc<Self> {
+        let knows_change = world.lock().is_deployed;
         Arc::new(Self {
+            knows_change,
             world,
             process,
             life,
@@ -29,6 +33,11 @@ impl Link {
 
     pub(crate) fn script(&self) -> &Script {
         &self.world.script
+    }
+
+    /// Whether the code of this process is that after the change.
+    pub(crate) const fn knows_change(&self) -> bool {
+        self.knows_change
     }
 
     pub(crate) fn kill(&self) {

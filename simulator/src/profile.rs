@@ -49,6 +49,31 @@ pub(crate) struct Profile {
     pub(crate) suspensions: u32,
     pub(crate) leaps: u32,
     pub(crate) has_poison: bool,
+    /// What two seeds of three have besides.
+    pub(crate) more: Option<More>,
+}
+
+/// What goes on besides: it leaves the other seeds as they are.
+#[derive(Debug, Clone)]
+pub(crate) struct More {
+    /// How many processes, the last ones, serve the queue of the side.
+    pub(crate) side: usize,
+    /// What limits that queue.
+    pub(crate) limits: Option<Limits>,
+    /// How often an operator pauses that queue for a while.
+    pub(crate) queue_pauses: u32,
+    /// How many of a hundred programs an operator pauses for a while, and how often at most.
+    pub(crate) pauses: (u32, u32),
+    /// When the fleet gets code with a change in it, in milliseconds; from the beginning if never.
+    pub(crate) deployed_at: Option<u64>,
+}
+
+/// How many runs of a queue may run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) running: u32,
+    pub(crate) per_key: Option<u32>,
+    pub(crate) in_worker: Option<u32>,
 }
 
 /// How much is committed together.
@@ -125,6 +150,56 @@ impl Profile {
             suspensions: few(rng, 1),
             leaps: few(rng, 1),
             has_poison,
+            more: None,
+        }
+    }
+
+    /// Adds what two seeds of three have besides.
+    pub(crate) fn add_more(&mut self, rng: &mut Rng) {
+        if rng.u32(0..3) == 0 {
+            return;
+        }
+        let more = More::random(rng, self.quiet_at);
+        self.processes += more.side;
+        let one_clock = self.clock_rate == 1_000;
+        self.machine_rates
+            .extend((0..more.side).map(|_| match one_clock {
+                true => 1_000,
+                false => rng.u32(950..=1_050),
+            }));
+        self.more = Some(more);
+    }
+
+    /// Whether any process serves the queue of the side.
+    pub(crate) fn has_side(&self) -> bool {
+        self.more.as_ref().is_some_and(|more| more.side > 0)
+    }
+
+    /// Whether a process serves the queue of the side.
+    pub(crate) fn is_on_side(&self, process: usize) -> bool {
+        let side = self.more.as_ref().map_or(0, |more| more.side);
+        process + side >= self.processes
+    }
+}
+
+impl More {
+    fn random(rng: &mut Rng, quiet_at: u64) -> Self {
+        let side = match rng.u32(0..10) {
+            0..=3 => 0,
+            4..=7 => 1,
+            _ => 2,
+        };
+        let is_limited = side > 0 && rng.u32(0..10) < 6;
+        Self {
+            side,
+            limits: is_limited.then(|| Limits {
+                running: rng.u32(1..=3),
+                per_key: rng.bool().then(|| rng.u32(1..=2)),
+                in_worker: rng.bool().then(|| rng.u32(1..=3)),
+            }),
+            queue_pauses: if side > 0 { rng.u32(0..=1) } else { 0 },
+            pauses: (if rng.bool() { 50 } else { 0 }, rng.u32(1..=3)),
+            deployed_at: (rng.u32(0..10) < 4).then(|| rng.u64(0..quiet_at)),
         }
     }
 }

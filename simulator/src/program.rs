@@ -1,7 +1,5 @@
 //! Random workflow programs: what a simulated workflow does, as data.
 
-use fastrand::Rng;
-
 /// Everything that the workflows of one simulation do. A program is run once, by the run of its
 /// number.
 #[derive(Debug, Clone)]
@@ -27,10 +25,18 @@ pub(crate) struct Program {
     pub(crate) may_terminate: bool,
     /// How many signals of each name it waits for at most.
     pub(crate) waits: [u32; SIGNALS.len()],
+    /// How many updates it waits for at most.
+    pub(crate) updates: u32,
 }
 
 /// The names of signals.
 pub(crate) const SIGNALS: [&str; 2] = ["red", "blue"];
+
+/// The name of updates.
+pub(crate) const UPDATE: &str = "ask";
+
+/// The queue of the workers that serve pieces and activities of other workers' runs.
+pub(crate) const SIDE: &str = "side";
 
 /// One thing that a workflow does.
 #[derive(Debug, Clone)]
@@ -55,6 +61,72 @@ pub(crate) enum Step {
     Race(Vec<Self>),
     /// Waits for all.
     Join(Vec<Self>),
+    /// Shows a value that was never shown before.
+    Show,
+    /// Tags the run with a value that no run was tagged with before, or takes the tag away.
+    Tag { removes: bool },
+    /// Waits for an update and answers it.
+    Update,
+    /// Runs one activity before a change of the code and another one after it, as the version says.
+    Change {
+        number: usize,
+        before: usize,
+        after: usize,
+    },
+    /// Waits for all in a scope, which is cancelled after so many milliseconds.
+    Scope {
+        steps: Vec<Self>,
+        cancelled_after: Option<u64>,
+    },
+    /// Goes on after this many milliseconds at most.
+    Timeout { millis: u64, step: Box<Self> },
+    /// Does something that no cancellation reaches.
+    Shield(Box<Self>),
+    /// Runs activities, and undoes those that succeeded if one fails, or the saga does in the end.
+    Saga { steps: Vec<Undoable>, fails: bool },
+    /// Runs a workflow for each of some activities, on the queue of the side.
+    FanOut(FanOut),
+}
+
+impl Step {
+    /// The steps within it.
+    pub(crate) fn parts(&self) -> &[Self] {
+        match self {
+            Self::Race(steps) | Self::Join(steps) | Self::Scope { steps, .. } => steps,
+            Self::Timeout { step, .. } | Self::Shield(step) => std::slice::from_ref(step),
+            Self::Act(_)
+            | Self::Transaction { .. }
+            | Self::Sleep(_)
+            | Self::Wait(_)
+            | Self::Send { .. }
+            | Self::Child { .. }
+            | Self::TakenChild
+            | Self::Draw(_)
+            | Self::Show
+            | Self::Tag { .. }
+            | Self::Update
+            | Self::Change { .. }
+            | Self::Saga { .. }
+            | Self::FanOut(_) => &[],
+        }
+    }
+}
+
+/// An activity and the one that undoes it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Undoable {
+    pub(crate) act: usize,
+    pub(crate) undo: usize,
+}
+
+/// Workflows that run one activity each.
+#[derive(Debug, Clone)]
+pub(crate) struct FanOut {
+    pub(crate) acts: Vec<usize>,
+    pub(crate) slice: usize,
+    pub(crate) at_once: usize,
+    pub(crate) stop_after: Option<usize>,
+    pub(crate) key: &'static str,
 }
 
 /// How a parent is tied to its child.
@@ -96,6 +168,8 @@ pub(crate) struct Act {
     pub(crate) beats: bool,
     /// Whether it takes its worker down.
     pub(crate) is_poison: bool,
+    /// Whether a worker of the side runs it.
+    pub(crate) is_remote: bool,
 }
 
 impl Act {
@@ -132,6 +206,20 @@ pub(crate) const fn sent_value(name: usize, number: u64) -> u64 {
     3_000_000 + number * 10_000 + (name as u64) * 1_000
 }
 
+/// What a client asks a program for: different for each update.
+pub(crate) fn update_value(program: usize, number: u32) -> u64 {
+    4_000_000 + (program as u64) * 1_000 + u64::from(number)
+}
+
+/// What a program answers: half of the updates it rejects.
+pub(crate) const fn answer_to(asked: u64) -> Option<u64> {
+    if asked.is_multiple_of(2) {
+        Some(asked + 1)
+    } else {
+        None
+    }
+}
+
 /// The workflow id of a program.
 pub(crate) fn workflow_id(program: usize) -> String {
     format!("program-{program}")
@@ -148,31 +236,9 @@ impl Script {
             .collect();
         while let Some(step) = left.pop() {
             found.push(step);
-            if let Step::Race(steps) | Step::Join(steps) = step {
-                left.extend(steps);
-            }
+            left.extend(step.parts());
         }
         found
-    }
-
-    /// Writes the programs of a simulation.
-    pub(crate) fn random(rng: &mut Rng, workflows: usize) -> Self {
-        let mut author = Author {
-            rng,
-            script: Self {
-                programs: Vec::new(),
-                acts: Vec::new(),
-            },
-            budget: 0,
-            sends: 0,
-        };
-        let most = if workflows > 3 { 6 } else { 14 };
-        for _ in 0..workflows {
-            author.budget = author.rng.u32(3..=most);
-            let is_asked_to_cancel = author.chance(25);
-            author.program(None, is_asked_to_cancel, 0);
-        }
-        author.script
     }
 
     /// Adds a program that takes down every worker that runs it.
@@ -190,13 +256,14 @@ impl Script {
             may_cancel: false,
             may_terminate: false,
             waits: [0; SIGNALS.len()],
+            updates: 0,
         });
         self.programs.len() - 1
     }
 }
 
 impl Act {
-    const fn plain(work_ms: u64) -> Self {
+    pub(crate) const fn plain(work_ms: u64) -> Self {
         Self {
             fails: 0,
             hangs: false,
@@ -208,179 +275,7 @@ impl Act {
             in_transaction: false,
             beats: false,
             is_poison: false,
+            is_remote: false,
         }
-    }
-}
-
-/// How deep steps and children may be nested.
-const DEPTH: u32 = 2;
-
-struct Author<'a> {
-    rng: &'a mut Rng,
-    script: Script,
-    /// How many steps may still be written.
-    budget: u32,
-    /// How many signals workflows send.
-    sends: u64,
-}
-
-impl Author<'_> {
-    fn chance(&mut self, percent: u32) -> bool {
-        self.rng.u32(0..100) < percent
-    }
-
-    fn program(&mut self, parent: Option<usize>, may_cancel: bool, depth: u32) -> usize {
-        let cleanup = self.plain_act();
-        let program = self.script.programs.len();
-        let may_terminate = parent.is_none() && self.chance(5);
-        self.script.programs.push(Program {
-            segments: Vec::new(),
-            fails: self.rng.u32(0..100) < 10,
-            cleanup,
-            parent,
-            may_cancel: may_cancel || may_terminate,
-            may_terminate,
-            waits: [0; SIGNALS.len()],
-        });
-        let segments = if self.chance(25) {
-            self.rng.usize(2..=3)
-        } else {
-            1
-        };
-        for _ in 0..segments {
-            let length = self.rng.usize(1..=4);
-            let steps = (0..length)
-                .map(|_| self.step(program, depth, 0, false))
-                .collect();
-            self.script.programs[program].segments.push(steps);
-        }
-        program
-    }
-
-    /// One step. Within a race, children may be left behind.
-    fn step(&mut self, program: usize, depth: u32, nesting: u32, in_race: bool) -> Step {
-        self.budget = self.budget.saturating_sub(1);
-        let is_leaf = nesting >= DEPTH || self.budget == 0;
-        match self.rng.u32(0..if is_leaf { 82 } else { 106 }) {
-            0..=29 => Step::Act(self.act()),
-            30..=39 => Step::Transaction {
-                value: self.rng.u64(0..1_000),
-                fails: self.rng.u32(0..100) < 15,
-            },
-            40..=52 => Step::Sleep(self.sleep_ms()),
-            53..=62 => {
-                let name = self.rng.usize(0..SIGNALS.len());
-                self.script.programs[program].waits[name] += 1;
-                Step::Wait(name)
-            }
-            63..=70 => Step::Draw(self.draw()),
-            71..=72 => Step::TakenChild,
-            73..=78 => self.send(),
-            79..=88 if depth < DEPTH && self.budget > 0 => self.child(program, depth, in_race),
-            79..=88 => Step::Act(self.act()),
-            89..=96 => {
-                let width = self.rng.usize(2..=3);
-                Step::Race(self.steps(width, program, depth, nesting, true))
-            }
-            _ => {
-                let width = self.rng.usize(2..=3);
-                Step::Join(self.steps(width, program, depth, nesting, in_race))
-            }
-        }
-    }
-
-    fn steps(
-        &mut self,
-        width: usize,
-        program: usize,
-        depth: u32,
-        nesting: u32,
-        in_race: bool,
-    ) -> Vec<Step> {
-        (0..width)
-            .map(|_| self.step(program, depth, nesting + 1, in_race))
-            .collect()
-    }
-
-    /// To a program that was begun before, or to itself.
-    fn send(&mut self) -> Step {
-        self.sends += 1;
-        Step::Send {
-            to: self.rng.usize(0..self.script.programs.len()),
-            name: self.rng.usize(0..SIGNALS.len()),
-            number: self.sends,
-        }
-    }
-
-    fn child(&mut self, program: usize, depth: u32, in_race: bool) -> Step {
-        let tie = match self.rng.u32(0..10) {
-            0..=6 => Tie::Awaited,
-            7 | 8 => Tie::Started,
-            _ => Tie::Detached,
-        };
-        let parent_may_cancel = self.script.programs[program].may_cancel;
-        let may_cancel = match tie {
-            Tie::Awaited => parent_may_cancel || in_race,
-            Tie::Started => true,
-            Tie::Detached => false,
-        };
-        let child = self.program(Some(program), may_cancel, depth + 1);
-        Step::Child {
-            program: child,
-            tie,
-        }
-    }
-
-    fn sleep_ms(&mut self) -> u64 {
-        match self.rng.u32(0..10) {
-            0 => 0,
-            1..=5 => self.rng.u64(1..200),
-            6..=8 => self.rng.u64(200..3_000),
-            _ => self.rng.u64(3_000..20_000),
-        }
-    }
-
-    fn draw(&mut self) -> Draw {
-        match self.rng.u32(0..4) {
-            0 => Draw::SideEffect,
-            1 => Draw::Now,
-            2 => Draw::Random,
-            _ => Draw::Uuid,
-        }
-    }
-
-    fn plain_act(&mut self) -> usize {
-        let work_ms = self.rng.u64(0..50);
-        self.add(Act::plain(work_ms))
-    }
-
-    fn act(&mut self) -> usize {
-        let work_ms = match self.rng.u32(0..10) {
-            0..=5 => self.rng.u64(0..20),
-            6..=8 => self.rng.u64(20..500),
-            _ => self.rng.u64(500..2_000),
-        };
-        let mut act = Act {
-            beats: self.chance(15),
-            retry_ms: self.rng.u64(10..2_000),
-            ..Act::plain(work_ms)
-        };
-        match self.rng.u32(0..10) {
-            0 => act.at_most_once = true,
-            1 => act.in_transaction = true,
-            2..=4 => {
-                act.fails = self.rng.u32(1..=3);
-                act.max_attempts = self.rng.u32(1..=4);
-                act.hangs = self.chance(25);
-                act.is_final = !act.hangs && self.chance(20);
-            }
-            _ => {}
-        }
-        self.add(act)
-    }
-
-    fn add(&mut self, act: Act) -> usize {
-        self.script.acts.push(act);
-        self.script.acts.len() - 1
     }
 }

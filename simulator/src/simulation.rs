@@ -14,16 +14,18 @@ use tokio::task::JoinHandle;
 
 use crate::{
     agenda::{Errand, Event, Fault},
-    audit, errand,
+    audit, author, errand,
     interpret::{Actor, Interpreter},
     journal::FaultyJournal,
     local,
     mutant::Mutant,
     process::Link,
     profile::Profile,
-    program::Script,
+    program::SIDE,
     pulse,
+    side::Piece,
     trace::Trace,
+    variety::Variety,
     world::{World, at_once},
 };
 
@@ -31,6 +33,10 @@ use crate::{
 const MAX_STEPS: u64 = 300_000;
 /// How long everything must have come to its end after the faults have stopped, in milliseconds.
 const PATIENCE: u64 = 900_000;
+
+/// Parts the chance of what only some seeds have from that of what all have. Of the seeds that once found something, those
+/// from before there was more have no more.
+const MORE: u64 = 1 << 32;
 
 /// How a simulation is run.
 #[derive(Debug, Clone, Copy, Default)]
@@ -97,6 +103,9 @@ pub struct Figures {
     pub belated: u64,
     /// Commits that were sent again and met their own records.
     pub met_itself: u64,
+    /// What only some programs do.
+    #[serde(flatten)]
+    pub variety: Variety,
 }
 
 impl Figures {
@@ -120,6 +129,7 @@ impl Figures {
         self.torn += other.torn;
         self.belated += other.belated;
         self.met_itself += other.met_itself;
+        self.variety.add(&other.variety);
     }
 }
 
@@ -158,7 +168,10 @@ enum Process {
 impl Simulation {
     fn new(seed: u64, options: Options) -> Self {
         let mut rng = Rng::with_seed(seed);
+        // A stream of its own: seeds keep their meaning when there is more.
+        let mut more = Rng::with_seed(seed ^ MORE);
         let mut profile = Profile::random(&mut rng);
+        profile.add_more(&mut more);
         if options.mutant == Some(Mutant::UncountedClaims) {
             profile.has_poison = true;
             profile.max_claims = crate::profile::POISON_CLAIMS;
@@ -166,10 +179,11 @@ impl Simulation {
         if options.mutant == Some(Mutant::HintsOnly) {
             profile.poll_interval = Duration::from_secs(36_000);
         }
-        let mut script = Script::random(&mut rng, profile.workflows);
+        let mut script = author::write(&mut rng, &mut more, &profile);
         let poison = profile.has_poison.then(|| script.add_poison());
         let world = World::new(rng.fork(), script, profile, options);
         errand::plan(&world, &mut rng);
+        errand::plan_more(&world, &mut more);
         plan_faults(&world, &mut rng);
         prologue(&world);
         let processes = (0..world.profile.processes)
@@ -264,6 +278,7 @@ impl Simulation {
             Fault::Leap(process, millis) => [process as u64, millis],
             Fault::ClockJump(millis) => [millis.unsigned_abs(), 3],
             Fault::LookAgain(process) => [process as u64, 4],
+            Fault::Deploy => [0, 7],
             Fault::Quiet => [0, 5],
         };
         self.world
@@ -290,6 +305,10 @@ impl Simulation {
             }
             Fault::ClockJump(millis) => self.world.jump_clock(millis),
             Fault::LookAgain(process) => self.world.deliver(process, Hint::LookAgain),
+            Fault::Deploy => {
+                self.world.lock().is_deployed = true;
+                (0..self.processes.len()).for_each(|process| self.crash(process, now));
+            }
             Fault::Quiet => self.calm(now),
         }
     }
@@ -327,10 +346,17 @@ impl Simulation {
         };
         let link = Link::new(Arc::clone(&self.world), process, life);
         let profile = &self.world.profile;
-        let starting = Worker::builder()
-            .simulated(self.surroundings(process))
-            .workflow(Interpreter(Arc::clone(&link)))
-            .activity(Actor(Arc::clone(&link)))
+        let starting = Worker::builder().simulated(self.surroundings(process));
+        let starting = match profile.is_on_side(process) {
+            true => starting
+                .queue(SIDE)
+                .workflow(Piece(Arc::clone(&link)))
+                .remote_activity(Actor(Arc::clone(&link))),
+            false => starting
+                .workflow(Interpreter(Arc::clone(&link)))
+                .activity(Actor(Arc::clone(&link))),
+        };
+        let starting = starting
             .lease(profile.lease)
             .poll_interval(profile.poll_interval)
             .evict_after(profile.evict_after)
@@ -505,6 +531,7 @@ impl Simulation {
         figures.torn = ledger.torn;
         figures.belated = ledger.belated;
         figures.met_itself = ledger.met_itself;
+        figures.variety = ledger.variety;
         figures.runs = ledger.runs;
         figures.records = ledger.records;
         let trace = std::mem::replace(&mut state.trace, Trace::new(false));
@@ -572,6 +599,10 @@ fn plan_faults(world: &World, rng: &mut Rng) {
         let (at, process) = someone(rng);
         enter(at, Fault::LookAgain(process));
     }
+    let deployed_at = profile.more.and_then(|more| more.deployed_at);
+    deployed_at
+        .into_iter()
+        .for_each(|at| enter(at, Fault::Deploy));
     enter(end, Fault::Quiet);
 }
 

@@ -57,6 +57,8 @@ pub(crate) struct State {
     pub(crate) ledger: Ledger,
     pub(crate) processes: Vec<Surroundings>,
     pub(crate) is_quiet: bool,
+    /// Whether processes that start have the code after the change.
+    pub(crate) is_deployed: bool,
     /// The first thing that is wrong.
     pub(crate) violation: Option<String>,
     /// What was asked for since the simulation looked last.
@@ -112,6 +114,10 @@ impl World {
             .map(|rate| Arc::new(MachineClock::new(*rate)))
             .collect();
         let torn_left = profile.torn_commits;
+        let is_deployed = profile
+            .more
+            .as_ref()
+            .is_none_or(|more| more.deployed_at.is_none());
         let state = State {
             rng,
             trace: Trace::new(options.traces),
@@ -119,6 +125,7 @@ impl World {
             ledger: Ledger::default(),
             processes,
             is_quiet: false,
+            is_deployed,
             violation: None,
             arrived: Vec::new(),
             calls: BTreeMap::new(),

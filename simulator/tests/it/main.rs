@@ -27,6 +27,9 @@ fn no_seed_shows_a_violation() {
         all.belated,
     ];
     assert!(!happened.contains(&0), "something was never tried: {all:?}");
+    for (what, times) in all.variety.each() {
+        assert!(times > 0, "no {what} in {SEEDS} seeds");
+    }
 }
 
 #[test]
@@ -61,6 +64,8 @@ fn deliberate_bugs_are_caught() {
         Mutant::ForgottenAttempts,
         Mutant::EagerReaper,
         Mutant::ForgottenAlarm,
+        Mutant::PausedClaim,
+        Mutant::OneTooMany,
     ];
     for mutant in quickly_caught {
         let options = Options {
