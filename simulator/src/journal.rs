@@ -11,11 +11,11 @@ use jiff::Timestamp;
 use sync_workflow::{
     id::{NodeId, Position, RunId},
     journal::{
-        Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Debounce, DebounceOutcome,
-        Deleted, Deletion, Error, Hint, History, HistoryRecord, ImportedRun, Inbox, Journal,
-        NewRun, NewSignal, OpenTransaction, Outlook, Page, Published, QueueInfo, QueueLimits,
-        Renewal, Result, RunFilter, RunInfo, RunSelector, ScheduleStore, SignalOutcome,
-        SignalledStart, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
+        Batch, BatchOutcome, BuildStore, Claim, ClaimRequest, ClaimedRun, Closed, Debounce,
+        DebounceOutcome, Deleted, Deletion, Error, Hint, History, HistoryRecord, ImportedRun,
+        Inbox, Journal, NewRun, NewSignal, OpenTransaction, Outlook, Page, Published, QueueInfo,
+        QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector, ScheduleStore,
+        SignalOutcome, SignalledStart, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
     },
     record::Record,
 };
@@ -332,6 +332,10 @@ impl Journal for FaultyJournal {
 
     fn schedules(&self) -> &dyn ScheduleStore {
         self.link.world.journal.schedules()
+    }
+
+    fn builds(&self) -> &dyn BuildStore {
+        self.link.world.journal.builds()
     }
 
     async fn import(&self, run: &ImportedRun) -> Result<StartOutcome> {

@@ -142,6 +142,69 @@ pub enum InvalidWorkflowId {
     Nul,
 }
 
+/// A build of the code of workers: what [`WorkerBuilder::build_id`](crate::WorkerBuilder::build_id) was given.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct BuildId(std::sync::Arc<str>);
+
+impl BuildId {
+    /// The longest build id, in bytes: a hash or a version with a date has room.
+    pub const MAX_BYTES: usize = 128;
+
+    /// Checks and wraps a build id.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidBuildId`] when it is empty, longer than [`Self::MAX_BYTES`], or holds a NUL.
+    pub fn new(build: impl AsRef<str>) -> Result<Self, InvalidBuildId> {
+        let build = build.as_ref();
+        match build.is_empty() || build.len() > Self::MAX_BYTES || build.contains('\0') {
+            true => Err(InvalidBuildId),
+            false => Ok(Self(build.into())),
+        }
+    }
+
+    /// The build id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for BuildId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for BuildId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BuildId({:?})", &*self.0)
+    }
+}
+
+impl TryFrom<String> for BuildId {
+    type Error = InvalidBuildId;
+
+    fn try_from(build: String) -> Result<Self, Self::Error> {
+        Self::new(build)
+    }
+}
+
+impl From<BuildId> for String {
+    fn from(build: BuildId) -> Self {
+        build.0.as_ref().into()
+    }
+}
+
+/// Why a text cannot be a [`BuildId`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a build id has 1 to {} bytes and no NUL character",
+    BuildId::MAX_BYTES
+)]
+pub struct InvalidBuildId;
+
 /// The number of a command: its place in the order in which workflow code built its durable calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

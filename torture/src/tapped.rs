@@ -13,11 +13,11 @@ use jiff::Timestamp;
 use sync_workflow::{
     id::{NodeId, Position, RunId},
     journal::{
-        Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Debounce, DebounceOutcome,
-        Deleted, Deletion, Error, Hint, History, HistoryRecord, ImportedRun, Inbox, Journal,
-        NewRun, NewSignal, OpenTransaction, Outlook, Page, Published, QueueInfo, QueueLimits,
-        Renewal, Result, RunFilter, RunInfo, RunSelector, ScheduleStore, SignalOutcome,
-        SignalledStart, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
+        Batch, BatchOutcome, BuildStore, Claim, ClaimRequest, ClaimedRun, Closed, Debounce,
+        DebounceOutcome, Deleted, Deletion, Error, Hint, History, HistoryRecord, ImportedRun,
+        Inbox, Journal, NewRun, NewSignal, OpenTransaction, Outlook, Page, Published, QueueInfo,
+        QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector, ScheduleStore,
+        SignalOutcome, SignalledStart, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
     },
     record::Record,
 };
@@ -318,6 +318,10 @@ impl Journal for Tapped {
 
     fn schedules(&self) -> &dyn ScheduleStore {
         self.journal.schedules()
+    }
+
+    fn builds(&self) -> &dyn BuildStore {
+        self.journal.builds()
     }
 
     async fn import(&self, run: &ImportedRun) -> Result<StartOutcome> {

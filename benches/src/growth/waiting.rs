@@ -150,6 +150,7 @@ async fn timed_claim(
     let request = ClaimRequest {
         queue: "default".into(),
         workflows: vec!["claimed".into(), "one_step".into(), "ten_steps".into()],
+        build: None,
         limit: 256,
     };
     let started = Instant::now();

@@ -2,7 +2,8 @@
 
 use super::{Client, Error};
 use crate::{
-    journal::{RunFilter, RunInfo, RunSelector},
+    id::BuildId,
+    journal::{BuildMove, BuildMoved, RunFilter, RunInfo, RunSelector},
     status::RunStatus,
 };
 
@@ -23,6 +24,13 @@ pub enum BulkAction {
     Pause,
     /// Let it go on, if it is paused or about to be.
     Resume,
+    /// Give it to the workers of another build, whether or not it replays there; a worker that holds it keeps it until
+    /// it gives it up. One that does not fit is parked there. What replays is moved by
+    /// [`WorkerBuilder::move_what_replays`](crate::WorkerBuilder::move_what_replays).
+    MoveToBuild {
+        /// The build.
+        build: BuildId,
+    },
 }
 
 /// What came of an action on many runs.
@@ -109,6 +117,20 @@ impl Client {
         }
     }
 
+    async fn move_run(&self, info: &RunInfo, build: &BuildId) -> Result<(), Error> {
+        let to = BuildMove {
+            to: Some(build.clone()),
+            if_length: None,
+        };
+        match self.journal.builds().move_to_build(info.run, &to).await? {
+            BuildMoved::NotOpen => Err(Error::NotOpen),
+            BuildMoved::Moved | BuildMoved::Held | BuildMoved::Grown => {
+                self.wake_up(&info.queue).await;
+                Ok(())
+            }
+        }
+    }
+
     /// `false` if the run has ended, or goes on already.
     async fn act(&self, info: &RunInfo, action: &BulkAction) -> Result<bool, Error> {
         let run = RunSelector::Run(info.run);
@@ -118,6 +140,7 @@ impl Client {
             BulkAction::Unpark => self.unpark_run(&run).await,
             BulkAction::Pause => self.pause_run(&run).await,
             BulkAction::Resume => self.resume_run(&run).await,
+            BulkAction::MoveToBuild { build } => self.move_run(info, build).await,
         };
         match done {
             Ok(()) => Ok(true),
@@ -131,7 +154,11 @@ impl BulkAction {
     /// The filter, for those statuses only that the action is for.
     fn narrowed(&self, filter: &RunFilter) -> RunFilter {
         let fitting: &[RunStatus] = match self {
-            Self::Cancel | Self::Terminate { .. } | Self::Pause | Self::Resume => &RunStatus::OPEN,
+            Self::Cancel
+            | Self::Terminate { .. }
+            | Self::Pause
+            | Self::Resume
+            | Self::MoveToBuild { .. } => &RunStatus::OPEN,
             Self::Unpark => &[RunStatus::Parked],
         };
         let is_asked_for =

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{
     failure::{ErrorValue, Failure},
-    id::InvalidWorkflowId,
+    id::{InvalidBuildId, InvalidWorkflowId},
     journal,
     tag::InvalidTag,
 };
@@ -19,6 +19,9 @@ pub enum Error {
     /// The text is no tag.
     #[error("invalid tag")]
     InvalidTag(#[from] InvalidTag),
+    /// The text is no build id.
+    #[error("invalid build id")]
+    InvalidBuildId(#[from] InvalidBuildId),
     /// There is no such run.
     #[error("no run found")]
     NotFound,

@@ -1,6 +1,7 @@
 //! The client: start, signal, cancel, await, list, from any process.
 
 mod announcement;
+mod builds;
 mod bulk;
 mod debounce;
 mod error;
@@ -22,6 +23,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 pub use announcement::Announcement;
+pub use builds::Builds;
 pub use bulk::{BulkAction, BulkReport};
 pub use debounce::{Debounced, DebouncedStart};
 pub use error::{Error, RunError};

@@ -11,12 +11,12 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::{
-    Attempt, Batch, BatchOutcome, ChildOutcome, Claim, ClaimRequest, ClaimedRun, Close, Closed,
-    Debounce, DebounceOutcome, Deleted, Deletion, DueSchedules, Hint, History, HistoryRecord,
-    ImportedRun, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Outlook, Page, Publication,
-    Published, QueueInfo, QueueLimits, Renewal, Result, RunCommit, RunFilter, RunInfo, RunSelector,
-    ScheduleRow, ScheduleStore, SignalOutcome, SignalledStart, StartOutcome, StepTransaction,
-    TransactionCommit, Transition, WokenRun, memory::bounds::check_value,
+    Attempt, Batch, BatchOutcome, BuildStore, ChildOutcome, Claim, ClaimRequest, ClaimedRun, Close,
+    Closed, Debounce, DebounceOutcome, Deleted, Deletion, DueSchedules, Hint, History,
+    HistoryRecord, ImportedRun, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Outlook, Page,
+    Publication, Published, QueueInfo, QueueLimits, Renewal, Result, RunCommit, RunFilter, RunInfo,
+    RunSelector, ScheduleRow, ScheduleStore, SignalOutcome, SignalledStart, StartOutcome,
+    StepTransaction, TransactionCommit, Transition, WokenRun, memory::bounds::check_value,
 };
 use crate::{
     id::{NodeId, Position, RunId},
@@ -366,6 +366,10 @@ impl Journal for Coded {
 
     fn schedules(&self) -> &dyn ScheduleStore {
         self
+    }
+
+    fn builds(&self) -> &dyn BuildStore {
+        self.journal.builds()
     }
 
     async fn notify(&self, hints: &[Hint]) -> Result<()> {

@@ -5,6 +5,7 @@
 //! memory; one conformance suite holds them to it.
 
 mod batch;
+mod build;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod cause;
 pub(crate) mod coded;
@@ -27,6 +28,7 @@ pub use batch::{
     Attempt, Batch, BatchOutcome, Close, NewRun, ParentCloses, ParentLink, Placement, Publication,
     RunCommit, RunOutcome, StartOutcome, Transition, WakeAt, WokenRun,
 };
+pub use build::{BuildInfo, BuildMove, BuildMoved, BuildStore};
 pub use debounce::{Debounce, DebounceOutcome};
 pub use deletion::{Deleted, Deletion, DeletionPlace};
 pub use error::Error;
@@ -181,7 +183,8 @@ pub trait Journal: Send + Sync + 'static {
     async fn was_committed(&self, node: NodeId, batch: &Batch) -> Result<Option<bool>>;
 
     /// Takes at most `request.limit` runs that are ready: status pending, wake-up time reached by
-    /// the database's clock, a workflow that the worker knows. Each becomes the node's, and the
+    /// the database's clock, a workflow that the worker knows, and of a build that it may take: see [`BuildStore`]. Each
+    /// becomes the node's, and of its build if it has one, and the
     /// attempt is counted in the same transaction, so that a run that kills its worker is known.
     ///
     /// Where the queue has limits, first as many runs are admitted as the limits and `request.limit` allow: of the
@@ -345,6 +348,9 @@ pub trait Journal: Send + Sync + 'static {
 
     /// The rows of schedules.
     fn schedules(&self) -> &dyn ScheduleStore;
+
+    /// Which builds there are, and whose runs are whose.
+    fn builds(&self) -> &dyn BuildStore;
 
     /// Tells other processes. Best effort and only a hint: whoever misses it finds out by polling.
     /// Never called inside a transaction that writes.

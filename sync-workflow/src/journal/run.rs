@@ -10,7 +10,7 @@ use super::{
     queue::{Admission, Managed, Ticket},
 };
 use crate::{
-    id::{CommandId, NodeId, Position, RunId, WorkflowId},
+    id::{BuildId, CommandId, NodeId, Position, RunId, WorkflowId},
     record::{Record, RecordKind},
     status::RunStatus,
     tag::Tags,
@@ -42,6 +42,8 @@ pub struct ClaimRequest {
     pub queue: Arc<str>,
     /// The workflows that are registered with it.
     pub workflows: Vec<Arc<str>>,
+    /// Its build, if it has one.
+    pub build: Option<BuildId>,
     /// How many runs it has room for.
     pub limit: u32,
 }
@@ -213,6 +215,8 @@ pub struct RunInfo {
     pub workflow: Arc<str>,
     /// Its queue.
     pub queue: Arc<str>,
+    /// The build that it is of: only workers of this build take it.
+    pub build: Option<BuildId>,
     /// Where it stands.
     pub status: RunStatus,
     /// The node that holds it.
@@ -264,6 +268,8 @@ pub struct RunFilter {
     pub workflow_id_prefix: Option<String>,
     /// Only this queue.
     pub queue: Option<Arc<str>>,
+    /// Only runs of this build.
+    pub build: Option<BuildId>,
     /// Only children of this run.
     pub parent: Option<RunId>,
     /// Only runs that have all of these tags.

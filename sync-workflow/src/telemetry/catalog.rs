@@ -83,6 +83,8 @@ metrics! {
         "operations of the journal that failed and were tried again";
     REAPED_NODES = "reaped_nodes_total", Counter, [],
         "dead nodes whose runs this worker made ready for others";
+    STRANDED_RUNS = "stranded_runs", Gauge, [],
+        "open runs of the queue whose build has no live worker: asked once a minute by workers with a build";
     POOL_WAIT = "pool_wait_seconds", Seconds, ["pool"],
         "how long a connection to Postgres was waited for; `pool` is `statements` or `steps`";
 }

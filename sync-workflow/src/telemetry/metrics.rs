@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     failure::FailureKind,
-    journal::{Claim, ClaimedRun},
+    journal::{BuildInfo, Claim, ClaimedRun},
 };
 
 /// The metrics of a node. Their handles are made when the node begins, by the recorder that is installed then.
@@ -20,6 +20,7 @@ pub(crate) struct Metrics {
     _places: Share,
     _slots: Share,
     oldest_ready: Gauge,
+    stranded_runs: Gauge,
     claims_with_runs: Counter,
     claims_without: Counter,
     commit: Histogram,
@@ -87,6 +88,7 @@ impl Metrics {
             _places: Share::new(gauge(&catalog::PLACES), places),
             _slots: Share::new(gauge(&catalog::ACTIVITY_SLOTS), slots),
             oldest_ready: gauge(&catalog::OLDEST_READY),
+            stranded_runs: gauge(&catalog::STRANDED_RUNS),
             claims_with_runs: counter(&catalog::CLAIMS, &["runs"]),
             claims_without: counter(&catalog::CLAIMS, &["nothing"]),
             commit: histogram(&catalog::COMMIT, &[]),
@@ -121,6 +123,13 @@ impl Metrics {
                     .record(seconds(waited.unwrap_or_default()));
             }
         }
+    }
+
+    /// What builds there are, and what is open of each.
+    pub(crate) fn stranded_runs(&self, builds: &[BuildInfo]) {
+        let stranded = builds.iter().filter(|build| build.is_stranded());
+        let runs: u64 = stranded.map(|build| build.open_runs).sum();
+        self.stranded_runs.set(runs as f64);
     }
 
     /// The earliest wake-up time of the runs that the node may claim.

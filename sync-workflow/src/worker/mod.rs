@@ -8,6 +8,7 @@
 //! ```
 
 mod activity;
+mod builds;
 mod clock;
 mod committer;
 mod dispatcher;
@@ -42,7 +43,8 @@ pub use error::Error;
 pub(crate) use node::Node;
 pub use registry::{Activities, IntoActivity, IntoWorkflow};
 pub use replay_check::{
-    Outcome, ReplayCheckCommand, ReplayReport, ReplayScope, Replayed, RunDifference, Verdict,
+    OfOthers, Outcome, ReplayCheckCommand, ReplayReport, ReplayScope, Replayed, RunDifference,
+    Verdict,
 };
 pub(crate) use simulation::RunIds;
 pub use simulation::Simulation;
@@ -61,7 +63,7 @@ use self::{
 };
 use crate::{
     client::Client,
-    id::NodeId,
+    id::{BuildId, NodeId},
     journal::{self, Journal},
     payload::Codecs,
 };
@@ -222,6 +224,40 @@ impl WorkerBuilder {
     #[must_use]
     pub fn queue(mut self, queue: &str) -> Self {
         self.settings.queue = queue.into();
+        self
+    }
+
+    /// Says of which build the worker's code is: a version, a commit, a date. A run that a worker of a build begins stays with
+    /// workers of this build until it ends, so that code may change as it likes; a run that continues it as new,
+    /// and its children, are new runs. Which build's workers take new runs is told with [`Client::builds`]; until
+    /// it is, those of every build do.
+    ///
+    /// Workers without a build take the runs of no build. 1 to [`BuildId::MAX_BYTES`] bytes.
+    ///
+    /// A worker with a build claims every run, also those that its own client starts, which others drive at once:
+    /// that is one more round trip to the journal for each.
+    ///
+    /// ```no_run
+    /// # use sync_workflow::{Context, Failure, Worker};
+    /// # async fn order(ctx: Context, cents: u64) -> Result<(), Failure> { Ok(()) }
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let worker = Worker::builder()
+    ///     .workflow(order)
+    ///     .build_id(concat!(env!("CARGO_PKG_VERSION"), "+2026-11-22.1"))
+    ///     .start("postgres://localhost/app")
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn build_id(mut self, build: &str) -> Self {
+        let built = BuildId::new(build).map_err(|_| Error::InvalidSetting {
+            setting: "build_id",
+            expected: "a text of 1 to 128 bytes without a NUL",
+        });
+        match built {
+            Ok(build) => self.settings.build = Some(build),
+            Err(error) => self.note(Err(error)),
+        }
         self
     }
 
@@ -407,6 +443,12 @@ impl Incarnation {
         let monotonic = shared.settings.monotonic();
         let enlisted = monotonic.now();
         let now = shared.journal.enlist(id, shared.settings.lease).await?;
+        if let Some(build) = &shared.settings.build {
+            let builds = shared.journal.builds();
+            builds
+                .declare_build(id, &shared.settings.queue, build)
+                .await?;
+        }
         let (commits, to_commit) = CommitQueue::new(shared.settings.commits);
         let (notifier, hints) = Notifier::new();
         let node = Node::new(NodeParts {
@@ -426,6 +468,9 @@ impl Incarnation {
         tasks.spawn(dispatcher::run(Arc::clone(&node)));
         tasks.spawn(dispatcher::listen(Arc::clone(&node)));
         tasks.spawn(scheduler::run(Arc::clone(&node)));
+        if shared.settings.build.is_some() {
+            tasks.spawn(builds::run(Arc::clone(&node)));
+        }
         if !shared.settings.retention.is_empty() {
             tasks.spawn(retention::run(Arc::clone(&node)));
         }

@@ -143,6 +143,8 @@ impl Node {
     pub(crate) fn place(&self, run: &mut NewRun) {
         let is_ours = run.placement == Placement::Anywhere
             && !self.is_draining()
+            // With a build everything passes through a claim, which alone knows whose it is.
+            && self.settings.build.is_none()
             && run.queue == self.settings.queue
             && (!self.is_queue_managed() || run.ticket.admission.may_run())
             && self.registry.workflow(&run.workflow).is_some();
@@ -279,6 +281,7 @@ impl Node {
         ClaimRequest {
             queue: Arc::clone(&self.settings.queue),
             workflows: self.registry.workflow_names(),
+            build: self.settings.build.clone(),
             limit,
         }
     }

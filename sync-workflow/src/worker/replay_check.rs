@@ -14,14 +14,14 @@ use futures_util::stream::{self, StreamExt as _};
 
 pub use self::{
     command::{ReplayCheckCommand, Verdict},
-    report::{Outcome, ReplayReport, Replayed, RunDifference},
+    report::{OfOthers, Outcome, ReplayReport, Replayed, RunDifference},
 };
 use super::{WorkerBuilder, driver::history, registry::Registry};
 use crate::{
     context::Context,
     failure::Failure,
-    id::{Position, RunId},
-    journal::{self, Journal, RunFilter, RunInfo},
+    id::{BuildId, Position, RunId},
+    journal::{self, BuildMove, BuildMoved, Hint, Journal, RunFilter, RunInfo},
     record::{Record, RecordKind},
     replay::{Action, Execution, Fault, Machine, Progress, Turn},
     status::RunStatus,
@@ -45,6 +45,8 @@ const PAGE: u32 = 5_000;
 pub struct ReplayScope {
     /// Only runs of this workflow.
     pub workflow: Option<Arc<str>>,
+    /// Only runs of this build.
+    pub build: Option<BuildId>,
     /// How many journals are read ahead of the one that is replayed; at most [`Self::MOST_JOURNALS`].
     pub journals_at_once: usize,
 }
@@ -58,6 +60,7 @@ impl Default for ReplayScope {
     fn default() -> Self {
         Self {
             workflow: None,
+            build: None,
             journals_at_once: 8,
         }
     }
@@ -89,6 +92,9 @@ impl WorkerBuilder {
     ///
     /// Where payloads are encoded, hand it `codecs.on(journal)`: see [`Codecs::on`](crate::payload::Codecs::on).
     ///
+    /// Runs of another [build](Self::build_id) are replayed as well, and stay with its workers if they do not fit: they are
+    /// told of, and no reason not to deploy.
+    ///
     /// A run that moves on meanwhile is replayed as far as it was read. Memory: a few journals at a time.
     ///
     /// # Errors
@@ -111,11 +117,63 @@ impl WorkerBuilder {
         scope: &ReplayScope,
         progress: &mut (dyn FnMut(&ReplayReport) + Send),
     ) -> journal::Result<ReplayReport> {
+        self.replay_each(journal, scope, None, progress).await
+    }
+
+    /// Replays the open runs of the builder's queue, and moves those that are of another build and fit to the builder's
+    /// own: its workers drive them from then on. The rest stays where it is.
+    ///
+    /// A run moves only if nobody holds it and its journal is as long as what was replayed, in one transaction: no
+    /// other worker has it meanwhile. One that is held is counted, and moves when this is called again after it
+    /// was given up. Parked and paused runs move as they are, and are unparked or resumed by a person.
+    ///
+    /// Nothing happens to runs of no build, which workers of the current build take anyhow. Safe to repeat, and to drop: what
+    /// was moved stays moved.
+    ///
+    /// ```no_run
+    /// # use sync_workflow::{Context, Failure, Worker, WorkerBuilder, journal, worker::ReplayScope};
+    /// # async fn hello(ctx: Context, name: String) -> Result<String, Failure> { Ok(name) }
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let worker = || Worker::builder().workflow(hello).build_id("2026-11-22.2");
+    /// let journal = journal::connect("postgres://localhost/app").await?;
+    /// let report = worker()
+    ///     .move_what_replays(&*journal, &ReplayScope::default(), &mut |_| {})
+    ///     .await?;
+    /// println!("{} moved, {} stay", report.moved, report.of_others.different + report.held);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`journal::Error::Unsupported`] for a builder without a build; else when the journal cannot be read or written.
+    pub async fn move_what_replays(
+        &self,
+        journal: &dyn Journal,
+        scope: &ReplayScope,
+        progress: &mut (dyn FnMut(&ReplayReport) + Send),
+    ) -> journal::Result<ReplayReport> {
+        let Some(build) = &self.settings.build else {
+            return Err(journal::Error::Unsupported {
+                what: "moving runs to a worker without a build",
+            });
+        };
+        self.replay_each(journal, scope, Some(build), progress)
+            .await
+    }
+
+    async fn replay_each(
+        &self,
+        journal: &dyn Journal,
+        scope: &ReplayScope,
+        to: Option<&BuildId>,
+        progress: &mut (dyn FnMut(&ReplayReport) + Send),
+    ) -> journal::Result<ReplayReport> {
         let mut report = ReplayReport::of_queue(Arc::clone(&self.settings.queue));
         let mut filter = RunFilter {
             statuses: RunStatus::OPEN.to_vec(),
             queue: Some(Arc::clone(&self.settings.queue)),
             workflow: scope.workflow.clone(),
+            build: scope.build.clone(),
             limit: RunFilter::MAX_LIMIT,
             ..RunFilter::default()
         };
@@ -135,10 +193,20 @@ impl WorkerBuilder {
                 .buffered(ahead);
             while let Some(loaded) = journals.next().await {
                 let (info, records) = loaded?;
-                if !has_ended(&records) {
-                    let outcome = replayed(&self.registry, &info, records);
-                    report.add(info, outcome);
+                if has_ended(&records) {
+                    continue;
                 }
+                let length = records.as_ref().map_or(0, Vec::len);
+                let outcome = replayed(&self.registry, &info, records);
+                let is_of_other = info.build.is_some() && info.build != self.settings.build;
+                if let Some(to) = to.filter(|_| is_of_other && outcome.is_none()) {
+                    report.count_move(move_run(journal, info.run, to, length).await?);
+                }
+                report.add(info, is_of_other, outcome);
+            }
+            if report.moved > 0 {
+                let queue = Arc::clone(&self.settings.queue);
+                journal.notify(&[Hint::Ready(queue)]).await?;
             }
             progress(&report);
             if !page.more {
@@ -146,6 +214,20 @@ impl WorkerBuilder {
             }
         }
     }
+}
+
+/// Moves a run whose journal was replayed to this length.
+async fn move_run(
+    journal: &dyn Journal,
+    run: RunId,
+    to: &BuildId,
+    length: usize,
+) -> journal::Result<BuildMoved> {
+    let to = BuildMove {
+        to: Some(to.clone()),
+        if_length: u32::try_from(length).ok(),
+    };
+    journal.builds().move_to_build(run, &to).await
 }
 
 /// The whole journal of a run, or what is wrong with it.

@@ -9,10 +9,14 @@ use super::{
     simulation::{RunIds, Simulation},
 };
 
+use crate::id::BuildId;
+
 /// The limits and intervals of a worker.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) queue: Arc<str>,
+    /// The build that its code is of, if it says so.
+    pub(crate) build: Option<BuildId>,
     /// How long a node may be silent before it is declared dead.
     pub(crate) lease: Duration,
     /// How many runs are in memory at most.
@@ -41,6 +45,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             queue: "default".into(),
+            build: None,
             lease: Duration::from_secs(15),
             max_resident_runs: 1_024,
             activity_slots: 256,

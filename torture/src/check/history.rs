@@ -180,6 +180,7 @@ pub(super) mod tests {
             workflow_id: WorkflowId::new("top-1").unwrap(),
             workflow: "failing".into(),
             queue: "default".into(),
+            build: None,
             status,
             node: None,
             parent: None,

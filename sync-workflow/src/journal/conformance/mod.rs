@@ -20,6 +20,7 @@ macro_rules! cases {
 }
 
 cases!(
+    builds,
     children,
     claims,
     closing,
@@ -52,6 +53,17 @@ cases!(
 macro_rules! journal_conformance {
     ($fresh:path) => {
         $crate::journal_conformance! { @cases $fresh;
+            builds {
+                a_run_stays_with_the_build_that_took_it
+                new_runs_go_to_the_current_build
+                a_run_that_continues_as_new_is_of_no_build
+                a_look_sees_what_a_claim_of_the_build_would_take
+                builds_are_listed_with_their_workers_and_open_runs
+                a_run_moves_as_it_was_replayed_and_not_otherwise
+                a_parked_run_moves_and_stays_parked
+                a_move_and_a_claim_at_once_agree
+                only_who_takes_new_runs_admits_them
+            }
             children {
                 a_child_born_here_is_owned_at_once
                 a_child_for_anyone_is_claimable_and_knows_its_parent

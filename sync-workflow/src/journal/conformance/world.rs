@@ -354,6 +354,7 @@ pub(super) fn request(limit: u32) -> ClaimRequest {
     ClaimRequest {
         queue: QUEUE.into(),
         workflows: vec!["unused".into(), WORKFLOW.into()],
+        build: None,
         limit,
     }
 }

@@ -76,15 +76,12 @@ impl State {
         now: Timestamp,
     ) -> Result<Claim> {
         self.check_lease(node)?;
-        let admitted = self.admit(request, now);
+        let takes_new = self.takes_new(request);
+        let admitted = self.admit(request, takes_new, now);
         let mut ready = Vec::new();
         let mut next_wake = None;
         for (at, id) in self.sleepers(&request.queue) {
-            let known = self
-                .runs
-                .get(&id)
-                .is_some_and(|run| request.workflows.contains(&run.workflow));
-            if !known {
+            if !self.is_for(request, takes_new, id) {
                 continue;
             }
             if at > now {
@@ -106,6 +103,9 @@ impl State {
                 run.claims + 1
             };
             run.progress = run.records.len();
+            if request.build.is_some() {
+                run.build.clone_from(&request.build);
+            }
             runs.push(ClaimedRun {
                 ready_at: Some(at),
                 rested,

@@ -1,6 +1,7 @@
 //! The journal in memory: for tests, and for what need not outlive its process.
 
 pub(in crate::journal) mod bounds;
+mod build;
 pub(in crate::journal) mod bulletin;
 mod commit;
 mod debounce;
@@ -24,11 +25,11 @@ use jiff::Timestamp;
 use state::State;
 
 use super::{
-    Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Debounce, DebounceOutcome,
-    Deleted, Deletion, Error, Hint, History, HistoryRecord, ImportedRun, Inbox, Journal, NewRun,
-    NewSignal, OpenTransaction, Outlook, Page, Published, QueueInfo, QueueLimits, Renewal, Result,
-    RunFilter, RunInfo, RunSelector, ScheduleStore, SignalOutcome, SignalledStart, StartOutcome,
-    StepTransaction, TransactionCommit, WokenRun,
+    Batch, BatchOutcome, BuildStore, Claim, ClaimRequest, ClaimedRun, Closed, Debounce,
+    DebounceOutcome, Deleted, Deletion, Error, Hint, History, HistoryRecord, ImportedRun, Inbox,
+    Journal, NewRun, NewSignal, OpenTransaction, Outlook, Page, Published, QueueInfo, QueueLimits,
+    Renewal, Result, RunFilter, RunInfo, RunSelector, ScheduleStore, SignalOutcome, SignalledStart,
+    StartOutcome, StepTransaction, TransactionCommit, WokenRun,
 };
 use crate::{
     id::{NodeId, Position, RunId},
@@ -418,6 +419,10 @@ impl Journal for MemoryJournal {
     }
 
     fn schedules(&self) -> &dyn ScheduleStore {
+        self
+    }
+
+    fn builds(&self) -> &dyn BuildStore {
         self
     }
 

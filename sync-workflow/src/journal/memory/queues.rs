@@ -197,15 +197,21 @@ impl State {
         })
     }
 
-    /// Admits as many runs as the limits of their queue and the room of the node allow.
-    pub(super) fn admit(&mut self, request: &ClaimRequest, now: Timestamp) -> Admitted {
+    /// Admits as many runs as the limits of their queue and the room of the node allow; none for a node that would not
+    /// take them.
+    pub(super) fn admit(
+        &mut self,
+        request: &ClaimRequest,
+        takes_new: bool,
+        now: Timestamp,
+    ) -> Admitted {
+        let room = if takes_new { request.limit } else { 0 };
         let due = self.unsorted(request, now);
         let Some(queue) = self.queues.get_mut(&request.queue) else {
             return Admitted::default();
         };
         let has_releases = !queue.releases.is_empty();
-        if due.is_empty()
-            && (queue.budget.is_exhausted(request.limit, has_releases) || !queue.has_waiting())
+        if due.is_empty() && (queue.budget.is_exhausted(room, has_releases) || !queue.has_waiting())
         {
             return queue.nothing();
         }
@@ -221,7 +227,7 @@ impl State {
             .budget
             .refill(Duration::try_from(passed).unwrap_or_default());
         queue.tokens_at = now;
-        let free = queue.budget.free(request.limit);
+        let free = queue.budget.free(room);
         let (chosen, keys) = queue.choose(free, |id| {
             runs.get(&id)
                 .is_some_and(|run| request.workflows.contains(&run.workflow))

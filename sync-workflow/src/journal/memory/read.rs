@@ -35,11 +35,9 @@ impl State {
 
     pub(super) fn next_wake(&self, request: &ClaimRequest) -> Option<Timestamp> {
         let mut sleepers = self.sleepers(&request.queue);
-        let known = |id| {
-            let run = self.runs.get(&id);
-            run.is_some_and(|run| request.workflows.contains(&run.workflow))
-        };
-        sleepers.find(|(_, id)| known(*id)).map(|(at, _)| at)
+        let takes_new = self.takes_new(request);
+        let found = sleepers.find(|(_, id)| self.is_for(request, takes_new, *id));
+        found.map(|(at, _)| at)
     }
 
     pub(super) fn inbox(&self, id: RunId, children: &[RunId], limit: u32) -> Inbox {
@@ -169,6 +167,10 @@ fn accepts(filter: &RunFilter, run: &Run) -> bool {
             .as_ref()
             .is_none_or(|queue| *queue == run.queue)
         && filter
+            .build
+            .as_ref()
+            .is_none_or(|build| run.build.as_ref() == Some(build))
+        && filter
             .workflow_id_prefix
             .as_ref()
             .is_none_or(|prefix| run.workflow_id.as_str().starts_with(prefix))
@@ -192,6 +194,7 @@ fn info(id: RunId, run: &Run) -> RunInfo {
         workflow_id: run.workflow_id.clone(),
         workflow: Arc::clone(&run.workflow),
         queue: Arc::clone(&run.queue),
+        build: run.build.clone(),
         status: run.status(),
         node: run.node(),
         parent: run.parent.map(|parent| parent.run),

@@ -7,9 +7,9 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::queues::Queue;
+use super::{build::Declared, queues::Queue};
 use crate::{
-    id::{CommandId, NodeId, Position, RunId, WorkflowId},
+    id::{BuildId, CommandId, NodeId, Position, RunId, WorkflowId},
     journal::{
         Admission, Attempt, ClaimedRun, Error, IdReuse, NewRun, ParentLink, Placement, Published,
         Result, ScheduleRow, SignalMessage, StartOutcome, Ticket, WokenRun,
@@ -24,6 +24,10 @@ use crate::{
 pub(super) struct State {
     /// The end of each node's lease.
     pub(super) nodes: HashMap<NodeId, Timestamp>,
+    /// What nodes are of which build; some of these nodes may be gone.
+    pub(super) declared: HashMap<NodeId, Declared>,
+    /// The current build of each queue that has one.
+    pub(super) current_builds: HashMap<Arc<str>, BuildId>,
     pub(super) runs: BTreeMap<RunId, Run>,
     latest: HashMap<WorkflowId, RunId>,
     /// Pending runs that have a wake-up time, by queue.
@@ -57,6 +61,7 @@ pub(super) struct Run {
     pub(super) sequence: i64,
     pub(super) workflow: Arc<str>,
     pub(super) queue: Arc<str>,
+    pub(super) build: Option<BuildId>,
     pub(super) parent: Option<ParentLink>,
     pub(super) trace: Option<TraceContext>,
     pub(super) created_at: Timestamp,
@@ -314,6 +319,7 @@ impl State {
             sequence,
             workflow: Arc::clone(&new.workflow),
             queue: Arc::clone(&new.queue),
+            build: None,
             parent: new.parent,
             trace: new.trace.clone(),
             created_at: now,

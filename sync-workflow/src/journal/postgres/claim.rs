@@ -5,6 +5,7 @@ use sqlx::{Row as _, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{
+    builds::taken,
     connection::Shared,
     failure::Effect,
     queues::{self, ManagedQueues},
@@ -19,19 +20,26 @@ use crate::{
     trace::TraceContext,
 };
 
-// For each workflow only the partial index of pending runs is read, in the order of wake-up times: runs of
-// workflows that this worker does not know cost nothing, however many they are. More are looked at than are
-// taken, for others may be taking them. The attempt is counted here, before anything runs: a run that brings
-// its worker down is known by its number.
-const CLAIM: &str = "
+// `$1` node, `$2` queue, `$3` workflows, `$4` room. For each workflow only the partial index of pending runs is read, in
+// the order of wake-up times: runs of workflows that this worker does not know, and of builds that it does not take, cost
+// nothing, however many they are. More are looked at than are taken, for others may be taking them. The attempt is
+// counted here, before anything runs: a run that brings its worker down is known by its number.
+macro_rules! claim {
+    ($known:expr, $build:literal, $pin:literal) => {
+        concat!(
+            "
 WITH managed AS MATERIALIZED (
     SELECT max_in_worker FROM sync_workflow.queues WHERE queue = $2
 ), ready AS MATERIALIZED (
-    SELECT r.run_id, r.wake_at
-    FROM unnest($3::text[]) AS known(workflow)
+    SELECT r.run_id, r.wake_at, r.build
+    FROM ",
+            $known,
+            "
     CROSS JOIN LATERAL (
-        SELECT r.run_id, r.wake_at FROM sync_workflow.runs r
-        WHERE r.status = 0 AND r.queue = $2 AND r.workflow = known.workflow AND r.wake_at <= now()
+        SELECT r.run_id, r.wake_at, r.build FROM sync_workflow.runs r
+        WHERE r.status = 0 AND r.queue = $2 AND r.workflow = known.workflow AND r.build = ",
+            $build,
+            " AND r.wake_at <= now()
           -- In a queue with limits only those that it has admitted.
           AND (r.admission IN (1, 2) OR (SELECT count(*) FROM managed) = 0)
         ORDER BY r.wake_at LIMIT $4 * 4
@@ -49,7 +57,7 @@ WITH managed AS MATERIALIZED (
     -- commit. A plain status would admit the partial index of pending runs, which was small when the plan
     -- was made: all of it for each run.
     JOIN sync_workflow.runs r ON r.run_id = ANY (ARRAY[ready.run_id])
-    WHERE r.status + 0 = 0 AND r.wake_at <= now() AND EXISTS (SELECT FROM fence)
+    WHERE r.status + 0 = 0 AND r.wake_at <= now() AND r.build = ready.build AND EXISTS (SELECT FROM fence)
     ORDER BY ready.wake_at
     LIMIT $4
     FOR UPDATE OF r SKIP LOCKED
@@ -64,7 +72,9 @@ WITH managed AS MATERIALIZED (
     UPDATE sync_workflow.runs r
     SET status = 1, node_id = $1,
         attempts = CASE WHEN m.length > r.progress THEN 1 ELSE r.attempts + 1 END,
-        progress = m.length
+        progress = m.length",
+            $pin,
+            "
     FROM measured m
     WHERE r.run_id = ANY (ARRAY[m.run_id])
     RETURNING r.run_id, r.chain_id, r.workflow_id, r.workflow, r.queue, r.parent_run,
@@ -74,10 +84,14 @@ WITH managed AS MATERIALIZED (
 SELECT EXISTS (SELECT FROM sync_workflow.nodes WHERE node_id = $1) AS lives,
        clock_timestamp() AS now,
        (SELECT min(r.wake_at)
-        FROM unnest($3::text[]) AS known(workflow)
+        FROM ",
+            $known,
+            "
         CROSS JOIN LATERAL (
             SELECT r.wake_at FROM sync_workflow.runs r
-            WHERE r.status = 0 AND r.queue = $2 AND r.workflow = known.workflow AND r.wake_at > now()
+            WHERE r.status = 0 AND r.queue = $2 AND r.workflow = known.workflow AND r.build = ",
+            $build,
+            " AND r.wake_at > now()
             ORDER BY r.wake_at LIMIT 1
         ) r) AS next_wake,
        (SELECT count(*) FROM managed) = 1 AS is_managed,
@@ -86,21 +100,58 @@ SELECT EXISTS (SELECT FROM sync_workflow.nodes WHERE node_id = $1) AS lives,
        c.parent_close, c.inbox, c.attempts, c.queue_key, c.priority, c.admission,
        c.wake_at AS ready_at, c.rested, c.trace
 FROM (VALUES (1)) AS always LEFT JOIN claimed c ON true
-ORDER BY c.wake_at";
+ORDER BY c.wake_at"
+        )
+    };
+}
 
-/// The earliest wake-up time of the pending runs of a queue and of some workflows, which two parameters name.
+const CLAIM: &str = claim!("unnest($3::text[]) AS known(workflow)", "''", "");
+
+// For a node of a build: `$5`. What it takes is a run of this build from now on.
+const CLAIM_OF_BUILD: &str = claim!(
+    concat!(
+        "unnest($3::text[]) AS known(workflow)
+    CROSS JOIN ",
+        taken!("$2", "$5")
+    ),
+    "taken.build",
+    ",
+        build = $5"
+);
+
+/// The earliest wake-up time of the pending runs of a queue and of some workflows, which two parameters name; a third
+/// names the build of the node that asks, if it has one.
 macro_rules! earliest_wake {
     ($queue:literal, $workflows:literal) => {
+        crate::journal::postgres::claim::earliest_wake!(@ $queue, $workflows, "", "''")
+    };
+    ($queue:literal, $workflows:literal, $build:literal) => {
+        crate::journal::postgres::claim::earliest_wake!(
+            @ $queue,
+            $workflows,
+            concat!(
+                "
+           CROSS JOIN ",
+                crate::journal::postgres::builds::taken!($queue, $build)
+            ),
+            "taken.build"
+        )
+    };
+    (@ $queue:literal, $workflows:literal, $taken:expr, $of:literal) => {
         concat!(
             "SELECT min(r.wake_at)
            FROM unnest(",
             $workflows,
-            "::text[]) AS known(workflow)
+            "::text[]) AS known(workflow)",
+            $taken,
+            "
            CROSS JOIN LATERAL (
                SELECT r.wake_at FROM sync_workflow.runs r
                WHERE r.status = 0 AND r.queue = ",
             $queue,
-            " AND r.workflow = known.workflow
+            " AND r.workflow = known.workflow AND r.build = ",
+            $of,
+            "
                ORDER BY r.wake_at LIMIT 1
            ) r"
         )
@@ -109,6 +160,7 @@ macro_rules! earliest_wake {
 pub(super) use earliest_wake;
 
 const NEXT_WAKE: &str = earliest_wake!("$1", "$2");
+const NEXT_WAKE_OF_BUILD: &str = earliest_wake!("$1", "$2", "$3");
 
 const OWNED: &str = "
 SELECT run_id, chain_id, workflow_id, workflow, queue, parent_run, parent_command, parent_close,
@@ -219,11 +271,18 @@ async fn admit_and_take(shared: &Shared, node: NodeId, request: &ClaimRequest) -
 }
 
 async fn take(shared: &Shared, node: NodeId, request: &ClaimRequest) -> Result<Claim> {
-    let query = sqlx::query_as::<_, ClaimRow>(CLAIM)
+    let statement = match request.build {
+        None => CLAIM,
+        Some(_) => CLAIM_OF_BUILD,
+    };
+    let mut query = sqlx::query_as::<_, ClaimRow>(statement)
         .bind(node.as_uuid())
         .bind(&*request.queue)
         .bind(workflows(request))
         .bind(i64::from(request.limit));
+    if let Some(build) = &request.build {
+        query = query.bind(build.as_str());
+    }
     let rows = shared.rows(Effect::Commit, query).await?;
     let Some(first) = rows.first().filter(|row| row.lives) else {
         return Err(Error::Fenced);
@@ -254,9 +313,16 @@ pub(super) async fn next_wake(
     shared: &Shared,
     request: &ClaimRequest,
 ) -> Result<Option<Timestamp>> {
-    let query = sqlx::query_as::<_, (Option<Moment>,)>(NEXT_WAKE)
+    let statement = match request.build {
+        None => NEXT_WAKE,
+        Some(_) => NEXT_WAKE_OF_BUILD,
+    };
+    let mut query = sqlx::query_as::<_, (Option<Moment>,)>(statement)
         .bind(&*request.queue)
         .bind(workflows(request));
+    if let Some(build) = &request.build {
+        query = query.bind(build.as_str());
+    }
     let row = shared.row(Effect::None, query).await?;
     Ok(row.and_then(|(wake_at,)| wake_at?.finite()))
 }

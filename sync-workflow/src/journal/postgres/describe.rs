@@ -9,7 +9,7 @@ use super::{
     claim::stored_id, connection::Shared, failure::Effect, selector::columns, time::Moment,
 };
 use crate::{
-    id::{NodeId, Position, RunId},
+    id::{BuildId, NodeId, Position, RunId},
     journal::{Admission, Error, Result, RunInfo, RunSelector, Ticket, stored_tags},
     status::RunStatus,
     trace::TraceContext,
@@ -21,7 +21,7 @@ macro_rules! described {
         "
 SELECT r.run_id, r.workflow_id, r.workflow, r.queue, r.status, r.node_id, r.parent_run,
        r.created_at, r.closed_at, r.wake_at, r.attempts, r.cancel_requested, r.pause_requested,
-       r.queue_key, r.priority, r.admission, r.trace,
+       r.queue_key, r.priority, r.admission, r.trace, r.build,
        CASE WHEN r.status = 2 THEN (
             SELECT p.reason FROM sync_workflow.parked p WHERE p.run_id = r.run_id
         ) END AS reason,
@@ -61,6 +61,7 @@ pub(super) struct InfoRow {
     workflow_id: String,
     workflow: String,
     queue: String,
+    build: String,
     status: i16,
     node: Option<Uuid>,
     parent: Option<Uuid>,
@@ -88,6 +89,7 @@ impl sqlx::FromRow<'_, PgRow> for InfoRow {
             workflow_id: row.try_get("workflow_id")?,
             workflow: row.try_get("workflow")?,
             queue: row.try_get("queue")?,
+            build: row.try_get("build")?,
             status: row.try_get("status")?,
             node: row.try_get("node_id")?,
             parent: row.try_get("parent_run")?,
@@ -122,6 +124,8 @@ impl InfoRow {
             workflow_id: stored_id(self.workflow_id)?,
             workflow: Arc::from(self.workflow),
             queue: Arc::from(self.queue),
+            // The empty text is none.
+            build: BuildId::new(self.build).ok(),
             status,
             node: self.node.map(NodeId::from_uuid),
             parent: self.parent.map(RunId::from_uuid),

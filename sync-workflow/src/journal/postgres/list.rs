@@ -161,6 +161,12 @@ fn push_conditions(statement: &mut QueryBuilder<Postgres>, filter: &RunFilter) {
             .push(" AND r.queue = ")
             .push_bind(queue.to_string());
     }
+    if let Some(build) = &filter.build {
+        // Told twice, for the index of runs that are of any.
+        statement
+            .push(" AND r.build <> '' AND r.build = ")
+            .push_bind(build.to_string());
+    }
     if let Some(parent) = filter.parent {
         statement
             .push(" AND r.parent_run = ")

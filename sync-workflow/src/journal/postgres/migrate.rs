@@ -71,6 +71,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "schedules",
         sql: include_str!("../../../../migrations/postgres/0010_schedules.sql"),
     },
+    Migration {
+        version: 11,
+        name: "builds",
+        sql: include_str!("../../../../migrations/postgres/0011_builds.sql"),
+    },
 ];
 
 const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version;

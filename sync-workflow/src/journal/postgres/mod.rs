@@ -13,6 +13,7 @@
 //! inbox count (`commit`). All statements run at READ COMMITTED, each seeing what was committed
 //! before it began.
 
+mod builds;
 mod claim;
 mod commit;
 mod connection;
@@ -57,11 +58,11 @@ use self::{
     queues::ManagedQueues,
 };
 use super::{
-    Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Debounce, DebounceOutcome,
-    Deleted, Deletion, Error, Hint, History, HistoryRecord, ImportedRun, Inbox, Journal, NewRun,
-    NewSignal, OpenTransaction, Outlook, Page, Published, QueueInfo, QueueLimits, Renewal, Result,
-    RunFilter, RunInfo, RunSelector, ScheduleStore, SignalOutcome, SignalledStart, StartOutcome,
-    StepTransaction, TransactionCommit, WokenRun,
+    Batch, BatchOutcome, BuildStore, Claim, ClaimRequest, ClaimedRun, Closed, Debounce,
+    DebounceOutcome, Deleted, Deletion, Error, Hint, History, HistoryRecord, ImportedRun, Inbox,
+    Journal, NewRun, NewSignal, OpenTransaction, Outlook, Page, Published, QueueInfo, QueueLimits,
+    Renewal, Result, RunFilter, RunInfo, RunSelector, ScheduleStore, SignalOutcome, SignalledStart,
+    StartOutcome, StepTransaction, TransactionCommit, WokenRun,
     memory::{
         bounds::{
             check_batch, check_imported, check_limits, check_new_run, check_record, check_signal,
@@ -434,6 +435,10 @@ impl Journal for PostgresJournal {
     }
 
     fn schedules(&self) -> &dyn ScheduleStore {
+        self
+    }
+
+    fn builds(&self) -> &dyn BuildStore {
         self
     }
 

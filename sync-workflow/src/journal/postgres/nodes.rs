@@ -43,14 +43,21 @@ RETURNING expires_at - $2 * interval '1 microsecond',
 const RENEW: &str = renew!();
 
 // An idle node alone looks: what slows the look down may cost it the lease, and there is nothing to lose.
-const RENEW_AND_LOOK: &str = concat!(
-    renew!(),
-    ",
+macro_rules! renew_and_look {
+    ($earliest_wake:expr) => {
+        concat!(
+            renew!(),
+            ",
           (",
-    claim::earliest_wake!("$3", "$4"),
-    "),
+            $earliest_wake,
+            "),
           EXISTS (SELECT FROM sync_workflow.runs r WHERE r.node_id = $1 AND r.status = 1)"
-);
+        )
+    };
+}
+
+const RENEW_AND_LOOK: &str = renew_and_look!(claim::earliest_wake!("$3", "$4"));
+const RENEW_AND_LOOK_OF_BUILD: &str = renew_and_look!(claim::earliest_wake!("$3", "$4", "$5"));
 
 // Waits for commits in flight, which hold the row FOR KEY SHARE. In the order of the ids, so that
 // two reapers never wait for each other in a circle. Whoever comes second finds the row gone; a node
@@ -111,11 +118,18 @@ pub(super) async fn renew_and_look(
     lease: Duration,
     request: &ClaimRequest,
 ) -> Result<(Renewal, Outlook)> {
-    let query = sqlx::query_as::<_, (Moment, Option<Moment>, Option<Moment>, bool)>(RENEW_AND_LOOK)
+    let statement = match request.build {
+        None => RENEW_AND_LOOK,
+        Some(_) => RENEW_AND_LOOK_OF_BUILD,
+    };
+    let mut query = sqlx::query_as::<_, (Moment, Option<Moment>, Option<Moment>, bool)>(statement)
         .bind(node.as_uuid())
         .bind(microseconds(lease))
         .bind(&*request.queue)
         .bind(workflows(request));
+    if let Some(build) = &request.build {
+        query = query.bind(build.as_str());
+    }
     let rows = lane
         .rows(Effect::Commit, query)
         .await

@@ -17,6 +17,11 @@ use crate::{
 
 const ADMIT: &str = "SELECT more, next_at FROM sync_workflow.admit($1, $2, $3, $4)";
 
+// A node of a build that is not the current one would not take whom it admits.
+const ADMIT_OF_BUILD: &str = "
+SELECT more, next_at FROM sync_workflow.admit($1, $2, $3, CASE WHEN EXISTS (
+    SELECT FROM sync_workflow.current_builds c WHERE c.queue = $2 AND c.build <> $5) THEN 0 ELSE $4 END)";
+
 // A rate that is new begins with a full bucket.
 const LIMIT: &str = "
 INSERT INTO sync_workflow.queues AS q
@@ -88,11 +93,18 @@ pub(super) async fn admit(
     node: NodeId,
     request: &ClaimRequest,
 ) -> Result<Admitted> {
-    let query = query_as::<_, (bool, Option<Moment>)>(ADMIT)
+    let statement = match request.build {
+        None => ADMIT,
+        Some(_) => ADMIT_OF_BUILD,
+    };
+    let mut query = query_as::<_, (bool, Option<Moment>)>(statement)
         .bind(node.as_uuid())
         .bind(&*request.queue)
         .bind(workflows(request))
         .bind(i32::try_from(request.limit).unwrap_or(i32::MAX));
+    if let Some(build) = &request.build {
+        query = query.bind(build.as_str());
+    }
     let (more, next_at) = shared
         .row(Effect::Commit, query)
         .await?

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
+    build,
     bulk::Bulk,
     error::failed,
     queue::Admitted,
@@ -11,7 +12,7 @@ use super::{
     value::{Micros, column, number, run_id, timestamp},
 };
 use crate::{
-    id::NodeId,
+    id::{BuildId, NodeId},
     journal::{Claim, ClaimRequest, ClaimedRun, Result},
 };
 
@@ -22,6 +23,7 @@ pub(super) async fn ready(
     request: &ClaimRequest,
     now: Micros,
 ) -> Result<Vec<(ClaimedRun, i64)>> {
+    let takes_new = build::takes_new(connection, request).await?;
     let rows = sqlx::query(
         "SELECT run, chain, workflow_id, workflow, queue, parent_run, parent_command, on_parent_close,
                 inbox, claims, progress, wake_at, queue_key, priority, admission, trace,
@@ -31,12 +33,15 @@ pub(super) async fn ready(
          WHERE queue = ? AND status = 0 AND wake_at <= ? AND workflow IN (SELECT value FROM json_each(?))
            -- In a queue with limits only those that it has admitted.
            AND (admission IN (1, 2) OR NOT EXISTS (SELECT 1 FROM sync_workflow_queues WHERE queue = ?))
+           AND (build = ? OR build IS NULL AND ?)
          ORDER BY wake_at, run LIMIT ?",
     )
     .bind(&*request.queue)
     .bind(now)
     .bind(workflows(request))
     .bind(&*request.queue)
+    .bind(request.build.as_ref().map(BuildId::as_str))
+    .bind(takes_new)
     .bind(request.limit)
     .fetch_all(connection)
     .await
@@ -61,17 +66,19 @@ pub(super) async fn ready(
         .collect()
 }
 
-/// Makes runs that are ready the node's.
+/// Makes runs that are ready the node's, and of its build if it has one.
 pub(super) async fn take(
     connection: &mut SqliteConnection,
     node: NodeId,
+    build: Option<&BuildId>,
     runs: &[(ClaimedRun, i64)],
 ) -> Result<()> {
     static TAKE: Bulk = Bulk::new(
-        "WITH claim (run, node, claims, progress) AS (VALUES ",
-        "(?,?,?,?)",
+        "WITH claim (run, node, claims, progress, build) AS (VALUES ",
+        "(?,?,?,?,?)",
         ") UPDATE sync_workflow_runs AS asleep
-           SET status = 1, wake_at = NULL, node = claim.node, claims = claim.claims, progress = claim.progress
+           SET status = 1, wake_at = NULL, node = claim.node, claims = claim.claims, progress = claim.progress,
+               build = coalesce(claim.build, asleep.build)
            FROM claim WHERE asleep.run = claim.run",
     );
     TAKE.execute(connection, runs, |statement, (claimed, length)| {
@@ -80,6 +87,7 @@ pub(super) async fn take(
             .bind(node.as_uuid())
             .bind(claimed.attempts)
             .bind(*length)
+            .bind(build.map(BuildId::as_str))
     })
     .await
 }
@@ -109,14 +117,18 @@ pub(super) async fn next_wake(
     request: &ClaimRequest,
     after: Option<Micros>,
 ) -> Result<Option<Timestamp>> {
+    let takes_new = build::takes_new(connection, request).await?;
     let row = sqlx::query(
         "SELECT wake_at FROM sync_workflow_runs
          WHERE queue = ? AND status = 0 AND wake_at > ? AND workflow IN (SELECT value FROM json_each(?))
+           AND (build = ? OR build IS NULL AND ?)
          ORDER BY wake_at LIMIT 1",
     )
     .bind(&*request.queue)
     .bind(after.unwrap_or(Micros::MIN))
     .bind(workflows(request))
+    .bind(request.build.as_ref().map(BuildId::as_str))
+    .bind(takes_new)
     .fetch_optional(connection)
     .await
     .map_err(failed)?;

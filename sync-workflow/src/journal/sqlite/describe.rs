@@ -15,7 +15,7 @@ use crate::{
 };
 
 const INFO: &str = "SELECT held.run AS run, workflow_id, workflow, queue, status, node, parent_run, created_at, closed_at, wake_at,
-    claims, cancel_requested, pause_requested, queue_key, priority, admission, trace,
+    claims, cancel_requested, pause_requested, queue_key, priority, admission, trace, build,
     CASE status WHEN 2 THEN parked_reason END AS parked_reason, CASE status WHEN 2 THEN parked_at END AS parked_at,
     CASE status WHEN 2 THEN (SELECT max(position) + 1 FROM sync_workflow_records AS record WHERE record.run = held.run)
     END AS parked_position,
@@ -78,6 +78,9 @@ fn list_query(filter: &RunFilter, limit: u32) -> QueryBuilder<Sqlite> {
     if let Some(queue) = &filter.queue {
         query.push(" AND queue = ").push_bind(queue.to_string());
     }
+    if let Some(build) = &filter.build {
+        query.push(" AND build = ").push_bind(build.to_string());
+    }
     if let Some(prefix) = &filter.workflow_id_prefix {
         // Text compares byte by byte, so the index finds where the prefix begins.
         query.push(" AND workflow_id >= ").push_bind(prefix.clone());
@@ -134,6 +137,7 @@ fn decode(row: &SqliteRow) -> Result<RunInfo> {
         workflow_id: run::workflow_id(row)?,
         workflow: column::<&str>(row, "workflow")?.into(),
         queue: column::<&str>(row, "queue")?.into(),
+        build: run::build(row)?,
         status,
         node: node_id(row, "node")?,
         parent: optional_run_id(row, "parent_run")?,

@@ -9,7 +9,7 @@ use sqlx::{Sqlite, SqliteConnection, Transaction};
 use tokio::sync::OwnedMutexGuard;
 
 use super::{
-    attempt, claim, commit, debounce, delete, describe,
+    attempt, build, claim, commit, debounce, delete, describe,
     file::{self, File},
     import, node, operator, published, queue, record, run, signal, start,
     value::{Micros, micros, timestamp},
@@ -17,11 +17,11 @@ use super::{
 use crate::{
     id::{NodeId, Position, RunId},
     journal::{
-        Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Debounce, DebounceOutcome,
-        Deleted, Deletion, Error, Hint, History, HistoryRecord, ImportedRun, Inbox, Journal,
-        NewRun, NewSignal, OpenTransaction, Outlook, Page, Published, QueueInfo, QueueLimits,
-        Renewal, Result, RunFilter, RunInfo, RunSelector, ScheduleStore, SignalOutcome,
-        SignalledStart, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
+        Batch, BatchOutcome, BuildStore, Claim, ClaimRequest, ClaimedRun, Closed, Debounce,
+        DebounceOutcome, Deleted, Deletion, Error, Hint, History, HistoryRecord, ImportedRun,
+        Inbox, Journal, NewRun, NewSignal, OpenTransaction, Outlook, Page, Published, QueueInfo,
+        QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector, ScheduleStore,
+        SignalOutcome, SignalledStart, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
         memory::{bounds, deliver::final_status, foreign, lease_end},
     },
     record::Record,
@@ -229,8 +229,9 @@ impl Journal for SqliteJournal {
             limit: request.limit.min(1),
             ..request.clone()
         };
+        let takes_new = build::takes_new(&mut reader, request).await?;
         // Who finds nothing to do writes nothing.
-        if let Some(idle) = queue::look(&mut reader, request, now).await?
+        if let Some(idle) = queue::look(&mut reader, &admission(request, takes_new), now).await?
             && claim::ready(&mut reader, &single, now).await?.is_empty()
         {
             return claim::answer(&mut reader, request, Vec::new(), idle, now).await;
@@ -240,9 +241,11 @@ impl Journal for SqliteJournal {
         self.write(move |connection, now| {
             Box::pin(async move {
                 node::check(connection, node).await?;
-                let admitted = queue::admit(connection, &request, now).await?;
+                let takes_new = build::takes_new(connection, &request).await?;
+                let admission = admission(&request, takes_new);
+                let admitted = queue::admit(connection, &admission, now).await?;
                 let ready = claim::ready(connection, &request, now).await?;
-                claim::take(connection, node, &ready).await?;
+                claim::take(connection, node, request.build.as_ref(), &ready).await?;
                 let runs = ready.into_iter().map(|(run, _)| run).collect();
                 claim::answer(connection, &request, runs, admitted, now).await
             })
@@ -524,6 +527,10 @@ impl Journal for SqliteJournal {
         self
     }
 
+    fn builds(&self) -> &dyn BuildStore {
+        self
+    }
+
     async fn notify(&self, hints: &[Hint]) -> Result<()> {
         // Other processes see that the file has changed.
         self.file.bulletin().post(hints.iter().cloned());
@@ -552,5 +559,13 @@ fn lent(transaction: StepTransaction<'_>) -> Result<&mut SqliteConnection> {
             what: "a transaction of another database",
         }),
         StepTransaction::Never(never, _) => match never {},
+    }
+}
+
+/// What a claim asks of the queue: a node that would not take whom it admits admits nobody.
+fn admission(request: &ClaimRequest, takes_new: bool) -> ClaimRequest {
+    ClaimRequest {
+        limit: if takes_new { request.limit } else { 0 },
+        ..request.clone()
     }
 }

@@ -6,13 +6,14 @@ use super::error::{commit_failed, failed};
 use crate::journal::{Error, Result};
 
 /// The scripts, in the order of their versions, which count from one. Append only.
-const SCRIPTS: [&str; 6] = [
+const SCRIPTS: [&str; 7] = [
     include_str!("../../../../migrations/sqlite/0001_journal.sql"),
     include_str!("../../../../migrations/sqlite/0002_published.sql"),
     include_str!("../../../../migrations/sqlite/0003_queues.sql"),
     include_str!("../../../../migrations/sqlite/0004_trace_context.sql"),
     include_str!("../../../../migrations/sqlite/0005_operating.sql"),
     include_str!("../../../../migrations/sqlite/0006_schedules.sql"),
+    include_str!("../../../../migrations/sqlite/0007_builds.sql"),
 ];
 
 /// The newest version that this process knows.

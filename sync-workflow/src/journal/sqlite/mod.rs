@@ -5,6 +5,7 @@
 //! what was committed survives the loss of power. Any number of processes on one machine may open it.
 
 mod attempt;
+mod build;
 mod bulk;
 mod claim;
 mod commit;

@@ -8,7 +8,7 @@ use super::{
     value::{Micros, column, corrupt, node_id, number, optional_run_id, run_id},
 };
 use crate::{
-    id::{CommandId, NodeId, Position, RunId, WorkflowId},
+    id::{BuildId, CommandId, NodeId, Position, RunId, WorkflowId},
     journal::{Admission, ParentCloses, ParentLink, Result, RunSelector, Ticket, WokenRun},
     status::RunStatus,
     trace::TraceContext,
@@ -254,6 +254,12 @@ pub(super) fn parent(row: &SqliteRow) -> Result<Option<ParentLink>> {
         command: CommandId(number(row, "parent_command")?),
         on_close,
     }))
+}
+
+/// The build that a run is of, if it is of one.
+pub(super) fn build(row: &SqliteRow) -> Result<Option<BuildId>> {
+    let stored = column::<Option<&str>>(row, "build")?;
+    Ok(stored.and_then(|build| BuildId::new(build).ok()))
 }
 
 /// The place of a run in its queue.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::ReplayScope;
+use crate::id::{BuildId, InvalidBuildId};
 
 /// What the command is told, and what `--help` says of it.
 pub(super) const USAGE: &str = "\
@@ -13,6 +14,8 @@ usage: [URL] [OPTIONS]
   URL               the journal: postgres://…, sqlite:path; the variable DATABASE_URL if none is given
   --queue NAME      only this queue of those that the program's workers serve
   --workflow NAME   only runs of this workflow
+  --build ID        only runs of this build
+  --move            move what replays and is of another build to this one's; the rest stays
   --journals N      how many journals are read ahead, 1 to 64; 8 if not set
   --deny-unregistered
                     open runs of workflows that no worker of the program knows are differences too
@@ -20,7 +23,8 @@ usage: [URL] [OPTIONS]
   --quiet           no progress on the standard error
   --help            this text
 
-exit code: 0 every run replays, 1 some do not, 2 it could not be found out
+exit code: 0 every run that this code would drive replays, 1 some do not, 2 it could not be found out
+with --move: 0 nothing stays with other builds, 1 something does: what does not replay, and what is held
 ";
 
 /// What the command is to do.
@@ -36,6 +40,7 @@ pub(super) struct Check {
     pub(super) url: Option<String>,
     pub(super) queue: Option<Arc<str>>,
     pub(super) scope: ReplayScope,
+    pub(super) moves: bool,
     pub(super) deny_unregistered: bool,
     pub(super) json: bool,
     pub(super) quiet: bool,
@@ -48,6 +53,8 @@ pub(super) enum Mistake {
     Unknown(String),
     #[error("{0} needs a value")]
     NoValue(&'static str),
+    #[error("--build: {0}")]
+    Build(#[from] InvalidBuildId),
     #[error("--journals must be a number from 1 to {}", ReplayScope::MOST_JOURNALS)]
     Journals,
     #[error("one journal at a time: {0:?} is one too many")]
@@ -74,6 +81,8 @@ impl Arguments {
             match option {
                 "--queue" => check.queue = Some(value("--queue")?.into()),
                 "--workflow" => check.scope.workflow = Some(value("--workflow")?.into()),
+                "--build" => check.scope.build = Some(BuildId::new(value("--build")?)?),
+                "--move" if attached.is_none() => check.moves = true,
                 "--journals" => check.scope.journals_at_once = journals(&value("--journals")?)?,
                 "--deny-unregistered" if attached.is_none() => check.deny_unregistered = true,
                 "--json" if attached.is_none() => check.json = true,
@@ -109,13 +118,15 @@ mod tests {
             queue: Some("slow".into()),
             scope: ReplayScope {
                 workflow: Some("order".into()),
+                build: Some(BuildId::new("b 1".replace(' ', "-")).expect("it is one")),
                 journals_at_once: 64,
             },
+            moves: true,
             deny_unregistered: true,
             json: true,
             quiet: true,
         };
-        let line = "--json --queue=slow sqlite:a?mode=b --workflow order --journals 64 --quiet --deny-unregistered";
+        let line = "--json --queue=slow sqlite:a?mode=b --workflow order --build b-1 --move --journals 64 --quiet --deny-unregistered";
         assert_eq!(parse(line), Ok(Arguments::Check(expected)));
         assert_eq!(parse(""), Ok(Arguments::Check(Check::default())));
         assert_eq!(parse("sqlite:a --help --nonsense"), Ok(Arguments::Help));
@@ -126,6 +137,7 @@ mod tests {
         assert_eq!(parse("--jsn"), Err(Mistake::Unknown("--jsn".into())));
         assert_eq!(parse("--json=yes"), Err(Mistake::Unknown("--json".into())));
         assert_eq!(parse("--queue"), Err(Mistake::NoValue("--queue")));
+        assert_eq!(parse("--build="), Err(Mistake::Build(InvalidBuildId)));
         assert_eq!(parse("--journals 0"), Err(Mistake::Journals));
         assert_eq!(parse("--journals 65"), Err(Mistake::Journals));
         assert_eq!(parse("a: b:"), Err(Mistake::SecondUrl("b:".into())));

@@ -41,7 +41,7 @@ use crate::{
 /// `--json`. The report goes to the standard output, progress and errors to the standard error, and the exit
 /// code is that of the [`Verdict`].
 ///
-/// Nothing is written, but opening a journal brings its tables up to date, as a worker does. On a replica, or with a user who
+/// Nothing is written unless `--move` says so, but opening a journal brings its tables up to date, as a worker does. On a replica, or with a user who
 /// may only read, it works where they are.
 #[derive(Debug)]
 pub struct ReplayCheckCommand {
@@ -51,7 +51,7 @@ pub struct ReplayCheckCommand {
 /// What the command found out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Every run replays. Exit code 0.
+    /// Every run that this code would drive replays; with `--move` nothing stays with other builds. Exit code 0.
     Holds,
     /// Some do not. Exit code 1.
     Differs,
@@ -82,6 +82,8 @@ enum Refusal {
     NoQueue(String),
     #[error("no worker of this program knows the workflow {0:?}")]
     NoWorkflow(String),
+    #[error("--move needs a worker with a build id")]
+    NoBuild,
     #[error("the worker cannot be built")]
     Worker(#[source] Error),
     #[error("the journal cannot be read")]
@@ -143,7 +145,11 @@ impl ReplayCheckCommand {
         };
         let reports = self.reports(&check, err).await?;
         let is_left_alone = |report: &ReplayReport| !report.unregistered.is_empty();
-        let holds = reports.iter().all(ReplayReport::holds)
+        let holds = |report: &ReplayReport| match check.moves {
+            true => report.different + report.held == 0,
+            false => report.holds(),
+        };
+        let holds = reports.iter().all(holds)
             && !(check.deny_unregistered && reports.iter().any(is_left_alone));
         if check.json {
             serde_json::to_writer_pretty(&mut *out, &Told { holds, reports })?;
@@ -189,9 +195,19 @@ impl ReplayCheckCommand {
                         writeln!(err, "replay-check: queue {queue:?}, {replayed} replayed");
                 }
             };
-            let mut report = worker
-                .replay_check_within(&*journal, &check.scope, &mut progress)
-                .await?;
+            let scope = &check.scope;
+            let mut report = match check.moves {
+                true => {
+                    worker
+                        .move_what_replays(&*journal, scope, &mut progress)
+                        .await
+                }
+                false => {
+                    worker
+                        .replay_check_within(&*journal, scope, &mut progress)
+                        .await
+                }
+            }?;
             // Workers with different code may share a queue.
             report.unregistered.retain(|workflow, _| {
                 !workers.iter().any(|other| {
@@ -223,6 +239,10 @@ impl ReplayCheckCommand {
             if workers.is_empty() {
                 return Err(Refusal::NoWorkflow(workflow.to_string()));
             }
+        }
+        let has_none = |worker: &WorkerBuilder| worker.settings.build.is_none();
+        if check.moves && workers.iter().any(has_none) {
+            return Err(Refusal::NoBuild);
         }
         Ok(workers)
     }

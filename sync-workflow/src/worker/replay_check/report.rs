@@ -6,8 +6,8 @@ use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
 use crate::{
     failure::Failure,
-    id::{Position, RunId, WorkflowId},
-    journal::RunInfo,
+    id::{BuildId, Position, RunId, WorkflowId},
+    journal::{BuildMoved, RunInfo},
     replay::{Asked, Fault, Mismatch},
 };
 
@@ -25,12 +25,27 @@ pub struct ReplayReport {
     pub replayed: u64,
     /// How many of them do not replay.
     pub different: u64,
-    /// The same by workflow.
+    /// How many of these are of another build than the worker's.
+    pub of_others: OfOthers,
+    /// How many were moved to the worker's build.
+    pub moved: u64,
+    /// How many fit and were not moved, for a worker held them.
+    pub held: u64,
+    /// What was replayed by workflow.
     pub workflows: BTreeMap<Arc<str>, Replayed>,
     /// How many open runs the worker would leave alone, by workflow: it does not know the workflow.
     pub unregistered: BTreeMap<Arc<str>, u64>,
     /// The first differences, at most [`ReplayReport::MOST_DIFFERENCES`].
     pub differences: Vec<RunDifference>,
+}
+
+/// What came of the runs of other builds, which stay with the workers of these.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct OfOthers {
+    /// How many runs were replayed.
+    pub replayed: u64,
+    /// How many of them do not replay.
+    pub different: u64,
 }
 
 /// What came of the runs of one workflow.
@@ -44,7 +59,7 @@ pub struct Replayed {
 
 /// An open run that the code cannot drive on.
 ///
-/// As JSON: `run`, `workflow_id`, `workflow`, `outcome` (its [name](Outcome::name)), `message`, `advice`, and where the journal
+/// As JSON: `run`, `workflow_id`, `workflow`, `build`, `outcome` (its [name](Outcome::name)), `message`, `advice`, and where the journal
 /// and the code part `position`, `journal` and `code`, which are null elsewhere.
 #[derive(Debug, Clone)]
 pub struct RunDifference {
@@ -54,6 +69,8 @@ pub struct RunDifference {
     pub workflow_id: WorkflowId,
     /// The registered name of its workflow.
     pub workflow: Arc<str>,
+    /// The build that it is of.
+    pub build: Option<BuildId>,
     /// What would become of it.
     pub outcome: Outcome,
 }
@@ -79,10 +96,20 @@ impl ReplayReport {
         }
     }
 
-    /// Whether every run that this code would drive replays.
+    /// Whether every run that this code would drive replays. Runs of other builds stay with these.
     #[must_use]
     pub const fn holds(&self) -> bool {
-        self.different == 0
+        self.different == self.of_others.different
+    }
+
+    /// Counts a move.
+    pub(super) const fn count_move(&mut self, moved: BuildMoved) {
+        match moved {
+            BuildMoved::Moved => self.moved += 1,
+            // One that grew was held until a moment ago.
+            BuildMoved::Held | BuildMoved::Grown => self.held += 1,
+            BuildMoved::NotOpen => {}
+        }
     }
 
     /// Counts a run that the worker would leave alone.
@@ -91,21 +118,24 @@ impl ReplayReport {
     }
 
     /// Counts a run that was replayed; it goes on if nothing else would become of it.
-    pub(super) fn add(&mut self, info: RunInfo, outcome: Option<Outcome>) {
+    pub(super) fn add(&mut self, info: RunInfo, is_of_other: bool, outcome: Option<Outcome>) {
         let workflow = self
             .workflows
             .entry(Arc::clone(&info.workflow))
             .or_default();
         self.replayed += 1;
         workflow.replayed += 1;
+        self.of_others.replayed += u64::from(is_of_other);
         let Some(outcome) = outcome else { return };
         self.different += 1;
+        self.of_others.different += u64::from(is_of_other);
         *workflow.different.entry(outcome.name()).or_default() += 1;
         if self.differences.len() < Self::MOST_DIFFERENCES {
             self.differences.push(RunDifference {
                 run: info.run,
                 workflow_id: info.workflow_id,
                 workflow: info.workflow,
+                build: info.build,
                 outcome,
             });
         }
@@ -162,6 +192,23 @@ impl fmt::Display for ReplayReport {
             f,
             "queue {queue:?}: {replayed} open runs replayed, {different} of them differ"
         )?;
+        let OfOthers {
+            replayed,
+            different,
+        } = self.of_others;
+        if replayed > 0 {
+            writeln!(
+                f,
+                "  {replayed} are of other builds, where {different} of them stay"
+            )?;
+        }
+        if self.moved + self.held > 0 {
+            writeln!(
+                f,
+                "  {} moved here, {} held by workers",
+                self.moved, self.held
+            )?;
+        }
         for (workflow, runs) in &self.workflows {
             writeln!(f, "  {workflow}: {runs}")?;
         }
@@ -198,9 +245,14 @@ impl fmt::Display for RunDifference {
             run,
             workflow_id,
             workflow,
+            build,
             outcome,
         } = self;
-        writeln!(f, "{workflow} {workflow_id} ({run})")?;
+        write!(f, "{workflow} {workflow_id} ({run})")?;
+        match build {
+            Some(build) => writeln!(f, " of the build {build}")?,
+            None => writeln!(f)?,
+        }
         match outcome.mismatch() {
             Some(mismatch) => {
                 writeln!(f, "  nondeterministic at position {}", mismatch.position)?;
@@ -240,10 +292,11 @@ fn write_asked(
 impl Serialize for RunDifference {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mismatch = self.outcome.mismatch();
-        let mut difference = serializer.serialize_struct("RunDifference", 9)?;
+        let mut difference = serializer.serialize_struct("RunDifference", 10)?;
         difference.serialize_field("run", &self.run)?;
         difference.serialize_field("workflow_id", &self.workflow_id)?;
         difference.serialize_field("workflow", &self.workflow)?;
+        difference.serialize_field("build", &self.build)?;
         difference.serialize_field("outcome", self.outcome.name())?;
         difference.serialize_field("message", &self.outcome.to_string())?;
         difference.serialize_field("advice", self.outcome.advice())?;

@@ -14,11 +14,11 @@ use jiff::Timestamp;
 use sync_workflow::{
     id::{NodeId, Position, RunId},
     journal::{
-        Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Closed, Debounce, DebounceOutcome,
-        Deleted, Deletion, Error, Hint, History, HistoryRecord, ImportedRun, Inbox, Journal,
-        NewRun, NewSignal, OpenTransaction, Page, Published, QueueInfo, QueueLimits, Renewal,
-        Result, RunFilter, RunInfo, RunSelector, ScheduleStore, SignalOutcome, SignalledStart,
-        StartOutcome, StepTransaction, TransactionCommit, WokenRun,
+        Batch, BatchOutcome, BuildStore, Claim, ClaimRequest, ClaimedRun, Closed, Debounce,
+        DebounceOutcome, Deleted, Deletion, Error, Hint, History, HistoryRecord, ImportedRun,
+        Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page, Published, QueueInfo,
+        QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector, ScheduleStore,
+        SignalOutcome, SignalledStart, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
     },
     record::Record,
 };
@@ -299,6 +299,10 @@ impl Journal for Faulty {
 
     fn schedules(&self) -> &dyn ScheduleStore {
         self.inner.schedules()
+    }
+
+    fn builds(&self) -> &dyn BuildStore {
+        self.inner.builds()
     }
 
     async fn import(&self, run: &ImportedRun) -> Result<StartOutcome> {

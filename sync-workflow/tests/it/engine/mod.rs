@@ -2,6 +2,7 @@
 
 mod activities;
 mod batching;
+mod builds;
 mod children;
 mod code;
 #[cfg(all(feature = "zstd", feature = "encryption"))]

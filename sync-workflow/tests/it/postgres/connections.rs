@@ -9,6 +9,7 @@ fn request(limit: u32) -> ClaimRequest {
     ClaimRequest {
         queue: "default".into(),
         workflows: vec!["greet".into()],
+        build: None,
         limit,
     }
 }

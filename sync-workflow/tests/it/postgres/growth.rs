@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use sync_workflow::{
+    id::BuildId,
     journal::{ClaimRequest, Deletion, NewSignal, RunFilter},
     tag::Tags,
 };
@@ -45,11 +46,17 @@ fn fill(runs: u32) -> String {
              FROM new CROSS JOIN generate_series(0, 1) AS position;"
         )
     };
+    // Ready, and of a build that nobody serves.
+    let stranded =
+        "UPDATE sync_workflow.runs SET build = 'gone' WHERE workflow_id LIKE 'stranded-%';"
+            .to_owned();
     [
         sort("asleep", 0, "greet", "now() + interval '1 hour'"),
         sort("waits", 0, "greet", "'infinity'"),
         sort("unknown", 0, "stranger", "now() - interval '1 minute'"),
         sort("ended", 10, "greet", "'infinity'"),
+        sort("stranded", 0, "greet", "now() - interval '1 minute'"),
+        stranded,
     ]
     .concat()
 }
@@ -58,6 +65,7 @@ fn request() -> ClaimRequest {
     ClaimRequest {
         queue: "default".into(),
         workflows: vec!["greet".into(), "another".into()],
+        build: None,
         limit: 10,
     }
 }
@@ -155,6 +163,24 @@ async fn blocks(cluster: &Cluster, runs: u32) -> Vec<(&'static str, i64)> {
         },
         |_n| {
             let claim = journal.claim(bench.node, &request()).await.unwrap();
+            assert_eq!(claim.runs.len(), 1);
+        }
+    );
+    measure!(
+        "claim as a build",
+        prepare | n | {
+            let new = NewRun {
+                placement: Placement::Anywhere,
+                ..new_run(&format!("built-{n}"))
+            };
+            journal.start(&new).await.unwrap();
+        },
+        |_n| {
+            let request = ClaimRequest {
+                build: Some(BuildId::new("new").unwrap()),
+                ..request()
+            };
+            let claim = journal.claim(bench.node, &request).await.unwrap();
             assert_eq!(claim.runs.len(), 1);
         }
     );
