@@ -78,10 +78,9 @@ async fn tend(node: &Node, row: ScheduleRow, now: Timestamp) -> Result<()> {
                 _ => false,
             };
             if let (Request::CancelLast, Some(last)) = (stored.decide(&row.id, now, is_open), last)
+                && let Some(woken) = node.journal.request_cancel(&last).await?
             {
-                if let Some(woken) = node.journal.request_cancel(&last).await? {
-                    node.cancelled(woken);
-                }
+                node.cancelled(woken);
             }
         } else {
             start(node, &row.id, &stored).await?;
