@@ -2,13 +2,14 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | `waiting`, `workers`, `distance`, `history`, `payload`, `sleepers` | a series each |
+//! | `waiting`, `workers`, `distance`, `history`, `payload`, `sleepers`, `fan_out` | a series each |
 //! | `series` | what a series measures, and its figures |
 //! | `proxy` | a distance between the engine and its database |
 //! | `machine` | where the figures were measured |
 //! | `plot`, `page` | the figures as SVG and as a page of the documentation |
 
 mod distance;
+mod fan_out;
 mod history;
 mod machine;
 mod page;
@@ -63,6 +64,7 @@ enum Name {
     History,
     Payload,
     Sleepers,
+    FanOut,
 }
 
 impl Name {
@@ -74,6 +76,7 @@ impl Name {
             Self::History => &history::SERIES,
             Self::Payload => &payload::SERIES,
             Self::Sleepers => &sleepers::SERIES,
+            Self::FanOut => &fan_out::SERIES,
         }
     }
 
@@ -85,6 +88,7 @@ impl Name {
             Self::History => history::round(ground, figures).await,
             Self::Payload => payload::round(ground, figures).await,
             Self::Sleepers => sleepers::round(ground, figures).await,
+            Self::FanOut => fan_out::round(ground, figures).await,
         }
     }
 }
@@ -179,6 +183,8 @@ pub(crate) enum Grown {
     Resume(history::Resume),
     /// Starts workflows that sleep, and wakes them up all at once.
     Sleepers(sleepers::Sleepers),
+    /// Fans out over many inputs.
+    FanOut(fan_out::FanOut),
 }
 
 impl Grown {
@@ -187,6 +193,7 @@ impl Grown {
             Self::Worker(process) => process.run().await,
             Self::Resume(process) => process.run().await,
             Self::Sleepers(process) => process.run().await,
+            Self::FanOut(process) => process.run().await,
         }
     }
 }

@@ -48,4 +48,5 @@ series! {
     histories_are_measured: "history" on ["Postgres", "Sqlite"],
     payloads_are_measured: "payload" on ["Postgres", "Sqlite"],
     sleepers_are_measured: "sleepers" on ["Postgres", "Sqlite"],
+    fan_outs_are_measured: "fan-out" on ["Postgres", "Sqlite"],
 }
