@@ -99,6 +99,10 @@ pub(crate) enum Storage {
 }
 
 impl Storage {
+    pub(crate) const fn is_postgres(&self) -> bool {
+        matches!(self, Self::Postgres(_))
+    }
+
     pub(crate) fn url(&self) -> &str {
         match self {
             Self::Postgres(database) => database.url(),

@@ -5,6 +5,7 @@
 
 mod postgres;
 mod sqlite;
+pub(crate) mod whole;
 
 use std::time::{Duration, Instant};
 
@@ -33,14 +34,43 @@ pub(crate) struct Row {
 impl Row {
     /// The record of a trivial activity.
     fn step(run: Uuid, position: u32) -> Self {
+        Self::of_kind(run, position, 10)
+    }
+
+    fn of_kind(run: Uuid, position: u32, kind: i16) -> Self {
         Self {
             run,
             position: position.cast_signed(),
-            kind: 10,
+            kind,
             command: position.cast_signed(),
             name: "trivial",
             fingerprint: i64::MAX - i64::from(position),
             payload: position.to_string().into_bytes(),
+        }
+    }
+}
+
+/// One array per column, as `unnest` takes them.
+struct Columns<'r> {
+    run: Vec<Uuid>,
+    position: Vec<i32>,
+    kind: Vec<i16>,
+    command: Vec<i32>,
+    name: Vec<&'r str>,
+    fingerprint: Vec<i64>,
+    payload: Vec<&'r [u8]>,
+}
+
+impl<'r> Columns<'r> {
+    fn of(rows: impl Iterator<Item = &'r Row> + Clone) -> Self {
+        Self {
+            run: rows.clone().map(|row| row.run).collect(),
+            position: rows.clone().map(|row| row.position).collect(),
+            kind: rows.clone().map(|row| row.kind).collect(),
+            command: rows.clone().map(|row| row.command).collect(),
+            name: rows.clone().map(|row| row.name).collect(),
+            fingerprint: rows.clone().map(|row| row.fingerprint).collect(),
+            payload: rows.map(|row| row.payload.as_slice()).collect(),
         }
     }
 }
@@ -178,7 +208,7 @@ async fn write_groups(
 }
 
 /// Lets those whom the last group woke join this one, as the engine's committer does.
-async fn settle(gathered: &mut Vec<Append>, waiting: &mut mpsc::Receiver<Append>) {
+async fn settle<T>(gathered: &mut Vec<T>, waiting: &mut mpsc::Receiver<T>) {
     loop {
         let before = gathered.len();
         tokio::task::yield_now().await;

@@ -3,7 +3,7 @@
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
-use super::Row;
+use super::{Columns, Row};
 
 const SCHEMA: &str = r#"
 CREATE SCHEMA bare;
@@ -53,7 +53,7 @@ impl Writer {
     }
 
     pub(super) async fn write(&mut self, rows: &[Row]) -> sqlx::Result<()> {
-        let column = Columns::of(rows);
+        let column = Columns::of(rows.iter());
         sqlx::query(WRITE)
             .bind(self.node)
             .bind(&column.run)
@@ -80,30 +80,5 @@ impl Writer {
             .execute(&mut self.connection)
             .await?;
         Ok(())
-    }
-}
-
-/// One array per column, as `unnest` takes them.
-struct Columns<'r> {
-    run: Vec<Uuid>,
-    position: Vec<i32>,
-    kind: Vec<i16>,
-    command: Vec<i32>,
-    name: Vec<&'r str>,
-    fingerprint: Vec<i64>,
-    payload: Vec<&'r [u8]>,
-}
-
-impl<'r> Columns<'r> {
-    fn of(rows: &'r [Row]) -> Self {
-        Self {
-            run: rows.iter().map(|row| row.run).collect(),
-            position: rows.iter().map(|row| row.position).collect(),
-            kind: rows.iter().map(|row| row.kind).collect(),
-            command: rows.iter().map(|row| row.command).collect(),
-            name: rows.iter().map(|row| row.name).collect(),
-            fingerprint: rows.iter().map(|row| row.fingerprint).collect(),
-            payload: rows.iter().map(|row| row.payload.as_slice()).collect(),
-        }
     }
 }

@@ -25,7 +25,7 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<Report> {
     let rate = Figure::of("engine", "children/s", &engine);
     let goals = vec![Goal::new(
         "engine, children/s",
-        Target::AtLeast(10_000.0),
+        Target::AtLeast(20_000.0),
         rate.median(),
     )];
     let mut figures = vec![
