@@ -18,6 +18,20 @@ pub enum OpenTransaction {
     Memory,
 }
 
+impl OpenTransaction {
+    /// Whether nobody else can write while it is open.
+    #[cfg(feature = "runtime")]
+    pub(crate) const fn is_the_only_writer(&self) -> bool {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => false,
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(..) => true,
+            Self::Memory => false,
+        }
+    }
+}
+
 impl std::fmt::Debug for OpenTransaction {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

@@ -366,12 +366,20 @@ impl Driver {
         while self
             .gated
             .front()
-            .is_some_and(|(barrier, _)| *barrier <= self.durable)
+            .is_some_and(|(barrier, action)| *barrier <= self.durable && !self.must_wait(action))
         {
             if let Some((_, action)) = self.gated.pop_front() {
                 self.perform(action);
             }
         }
+    }
+
+    /// Whether an action would keep from being committed what the run has produced before it: a value that is shown
+    /// moves no barrier.
+    fn must_wait(&self, action: &Action) -> bool {
+        matches!(action, Action::StartTransaction { .. })
+            && self.has_uncommitted()
+            && self.has_one_writer()
     }
 
     fn perform(&mut self, action: Action) {

@@ -77,6 +77,10 @@ impl Activities {
             .collect()
     }
 
+    pub(super) fn is_open(&self, command: CommandId) -> bool {
+        self.open.contains_key(&command)
+    }
+
     pub(super) fn any_running(&self) -> bool {
         self.open.values().any(OpenActivity::is_running)
     }

@@ -139,11 +139,11 @@ impl Driver {
 
     /// Commits the next step that is ready, once every earlier record is durable.
     pub(super) fn commit_next_step(&mut self) {
-        if self.in_flight.is_some()
-            || !self.outbox.is_empty()
-            || self.steps.committing
-            || self.ending.is_some()
-        {
+        if self.steps.committing || self.ending.is_some() {
+            return;
+        }
+        if self.has_uncommitted() {
+            self.give_way();
             return;
         }
         while let Some(step) = self.steps.ready.pop_front() {
@@ -164,6 +164,38 @@ impl Driver {
             self.steps.committing = true;
             self.spawn_commit(step.transaction, record);
             return;
+        }
+    }
+
+    /// Whether the run has produced something that is not durable yet.
+    pub(super) fn has_uncommitted(&self) -> bool {
+        self.in_flight.is_some() || !self.outbox.is_empty()
+    }
+
+    /// Whether a transaction that is open may keep every commit waiting, also one that it waits for itself.
+    pub(super) fn has_one_writer(&self) -> bool {
+        self.node.journal.commits_at_once() <= 1
+    }
+
+    /// Rolls back the steps that are ready and keep what comes before them from being committed. They are tried again
+    /// afterwards.
+    fn give_way(&mut self) {
+        let ready = std::mem::take(&mut self.steps.ready).into_iter();
+        let (in_the_way, others): (VecDeque<_>, VecDeque<_>) =
+            ready.partition(|step| step.transaction.is_the_only_writer());
+        self.steps.ready = others;
+        for step in in_the_way {
+            drop(step.transaction);
+            let mut failure = Failure::new("other records of the run came first");
+            failure.is_contended = true;
+            let command = step.command;
+            self.mailbox.send(match self.activities.is_open(command) {
+                true => Message::AttemptEnded {
+                    command,
+                    result: Err(failure),
+                },
+                false => Message::StepFailed { command, failure },
+            });
         }
     }
 

@@ -1,14 +1,18 @@
 //! What runs show, and what they are asked: publications and updates.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use sync_workflow::{
-    Activity as _, Client, Context, Failure, RunError,
+    Activity as _, Client, Context, Failure, RunError, Tx,
     client::{Error, UpdateError},
     id::WorkflowId,
     journal::RunSelector,
     record::RecordKind,
 };
+use tokio::sync::watch;
 
 use super::{
     Storage,
@@ -24,7 +28,65 @@ on_every_journal![
     an_update_that_is_repeated_is_answered_alike,
     an_update_survives_a_crash_and_a_continuation,
     an_update_that_nobody_answers_ends_with_the_run,
+    a_value_that_is_shown_before_a_step_is_committed_before_it,
+    a_step_gives_way_to_what_its_own_run_has_to_commit,
 ];
+
+/// Shows something before each step.
+async fn books(ctx: Context, count: u32) -> Result<u32, Failure> {
+    for n in 1..=count {
+        ctx.publish("progress", &n)?;
+        let step = ctx.transaction::<(), Failure, _, _>("book", |tx: Tx| async move {
+            drop(tx);
+            Ok(())
+        });
+        step.await?;
+    }
+    Ok(count)
+}
+
+async fn a_value_that_is_shown_before_a_step_is_committed_before_it(storage: Storage) {
+    let worker = storage.start(quick().workflow(books)).await;
+    let client = worker.client();
+    let handle = client.start(books, "booking", 5).await.unwrap();
+    assert_eq!(handle.result().await.unwrap(), 5);
+    let shown = client.published::<u32>("booking", "progress").await;
+    assert_eq!(shown.unwrap(), Some(5));
+    worker.shutdown().await;
+}
+
+/// Whether the activity beside the step has run.
+static HAS_RUN: LazyLock<watch::Sender<bool>> = LazyLock::new(|| watch::Sender::new(false));
+
+async fn runs(_: u32) -> Result<u32, Failure> {
+    HAS_RUN.send_replace(true);
+    Ok(1)
+}
+
+/// Waits for an activity within a step.
+async fn runs_beside_a_step(ctx: Context, n: u32) -> Result<u32, Failure> {
+    let step = ctx.transaction::<u32, Failure, _, _>("beside", |tx: Tx| async move {
+        let has_run = HAS_RUN
+            .subscribe()
+            .wait_for(|has_run| *has_run)
+            .await
+            .is_ok();
+        drop(tx);
+        Ok(u32::from(has_run))
+    });
+    let (stepped, ran) = tokio::join!(step, ctx.activity(runs, n));
+    Ok(stepped? + ran?)
+}
+
+async fn a_step_gives_way_to_what_its_own_run_has_to_commit(storage: Storage) {
+    let worker = storage
+        .start(quick().workflow(runs_beside_a_step).activity(runs))
+        .await;
+    let client = worker.client();
+    let handle = client.start(runs_beside_a_step, "beside", 1).await.unwrap();
+    assert_eq!(handle.result().await.unwrap(), 2);
+    worker.shutdown().await;
+}
 
 /// Publishes after each step, and waits.
 async fn counts(ctx: Context, count: u32) -> Result<u32, Failure> {
