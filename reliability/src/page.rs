@@ -13,7 +13,7 @@ const NOT_TESTED: &str = "\
 - Loss of power: clusters run without fsync, for no fault here takes the machine down with its disk cache.
 - Several machines: all processes are on one. A proxy stands for the network, and a skewed clock for another machine's.
 - Outside of the simulator: a clock that runs at another rate, leaps or stands still.
-- In the simulator: clients that await results; a step or a signal that arrives after the database was asked what became of it.";
+- In the simulator: clients that await results or answers; a step or a signal that arrives after the database was asked what became of it.";
 
 /// Writes the page. It is a function of the findings.
 pub(crate) fn of(findings: &Findings) -> String {
