@@ -12,9 +12,9 @@ use sync_workflow::{
     id::{NodeId, Position, RunId},
     journal::{
         Batch, BatchOutcome, BuildStore, Claim, ClaimRequest, ClaimedRun, Closed, Debounce,
-        DebounceOutcome, Deleted, Deletion, Error, Hint, History, HistoryRecord, ImportedRun,
-        Inbox, Journal, NewRun, NewSignal, OpenTransaction, Outlook, Page, Published, QueueInfo,
-        QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector, ScheduleStore,
+        DebounceOutcome, Deleted, Deletion, Error, Fork, ForkOutcome, Hint, History, HistoryRecord,
+        ImportedRun, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Outlook, Page, Published,
+        QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector, ScheduleStore,
         SignalOutcome, SignalledStart, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
     },
     record::Record,
@@ -336,6 +336,10 @@ impl Journal for FaultyJournal {
 
     fn builds(&self) -> &dyn BuildStore {
         self.link.world.journal.builds()
+    }
+
+    async fn fork(&self, fork: &Fork) -> Result<ForkOutcome> {
+        self.link.world.journal.fork(fork).await
     }
 
     async fn import(&self, run: &ImportedRun) -> Result<StartOutcome> {

@@ -40,6 +40,9 @@ pub enum RecordKind {
     SideEffect = 1,
     /// The code chose its version of a change; the payload is the number. No replay depends on its place.
     VersionChosen = 2,
+    /// The records before it, back to the one before of its kind, are those of the run that the payload names. No
+    /// replay depends on its place but for the values that follow from a run.
+    Forked = 3,
     /// An activity returned a value.
     ActivityCompleted = 10,
     /// An activity failed for good: its error is final, or its attempts are used up.
@@ -82,10 +85,11 @@ pub enum RecordKind {
 
 impl RecordKind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Started,
         Self::SideEffect,
         Self::VersionChosen,
+        Self::Forked,
         Self::ActivityCompleted,
         Self::ActivityFailed,
         Self::ActivityAttempted,
@@ -152,6 +156,7 @@ impl RecordKind {
             Self::Started
             | Self::SideEffect
             | Self::VersionChosen
+            | Self::Forked
             | Self::SignalReceived
             | Self::CancelRequested
             | Self::Completed

@@ -1,6 +1,6 @@
 //! Many runs at once.
 
-use super::{Client, Error};
+use super::{Client, Error, ForkError, ForkPoint};
 use crate::{
     id::BuildId,
     journal::{BuildMove, BuildMoved, RunFilter, RunInfo, RunSelector},
@@ -31,6 +31,12 @@ pub enum BulkAction {
         /// The build.
         build: BuildId,
     },
+    /// Take it back to a place of its history, as [`Client::reset`]: runs that are parked or have failed, and are the
+    /// latest of their workflow id. One whose history has no such place is left as it is.
+    Reset {
+        /// The place in each history.
+        to: ForkPoint,
+    },
 }
 
 /// What came of an action on many runs.
@@ -50,7 +56,7 @@ impl BulkReport {
 }
 
 impl Client {
-    /// Finds the open runs that a filter describes and an action is for, without changing any: look at what this
+    /// Finds the runs that a filter describes and an action is for, open ones but for a reset, without changing any: look at what this
     /// returns before you call [`Self::bulk`].
     ///
     /// # Errors
@@ -64,7 +70,7 @@ impl Client {
         self.each(filter, action, true).await
     }
 
-    /// Does something to every open run that a filter describes, one page of runs after the other: the newest first.
+    /// Does something to every run that a filter describes and the action is for, one page of runs after the other: the newest first.
     /// Runs that are started meanwhile are not touched. May be repeated: what was done is not done again.
     ///
     /// ```no_run
@@ -131,7 +137,7 @@ impl Client {
         }
     }
 
-    /// `false` if the run has ended, or goes on already.
+    /// `false` if the run has ended, goes on already, or has no such place.
     async fn act(&self, info: &RunInfo, action: &BulkAction) -> Result<bool, Error> {
         let run = RunSelector::Run(info.run);
         let done = match action {
@@ -141,10 +147,15 @@ impl Client {
             BulkAction::Pause => self.pause_run(&run).await,
             BulkAction::Resume => self.resume_run(&run).await,
             BulkAction::MoveToBuild { build } => self.move_run(info, build).await,
+            BulkAction::Reset { to } => match self.reset_run(info, *to).await {
+                Ok(_) => Ok(()),
+                Err(ForkError::Client(error)) => Err(error),
+                Err(_) => return Ok(false),
+            },
         };
         match done {
             Ok(()) => Ok(true),
-            Err(Error::NotOpen) => Ok(false),
+            Err(Error::NotOpen | Error::NotFound) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -160,6 +171,7 @@ impl BulkAction {
             | Self::Resume
             | Self::MoveToBuild { .. } => &RunStatus::OPEN,
             Self::Unpark => &[RunStatus::Parked],
+            Self::Reset { .. } => &[RunStatus::Parked, RunStatus::Failed],
         };
         let is_asked_for =
             |status: &&RunStatus| filter.statuses.is_empty() || filter.statuses.contains(status);

@@ -135,6 +135,7 @@ const fn status_after(kind: RecordKind) -> Option<RunStatus> {
         RecordKind::Started
         | RecordKind::SideEffect
         | RecordKind::VersionChosen
+        | RecordKind::Forked
         | RecordKind::ActivityCompleted
         | RecordKind::ActivityFailed
         | RecordKind::ActivityAttempted

@@ -57,16 +57,17 @@ impl Context {
         }
     }
 
-    /// The run that this code drives.
+    /// The run that this code drives; or, in a [fork](crate::client::Client::fork), the run that was here first.
     #[must_use]
     pub fn run_id(&self) -> RunId {
-        lock(&self.machine).run()
+        lock(&self.machine).identity().run
     }
 
-    /// The workflow id that the run was started with.
+    /// The workflow id that the run was started with; in a [fork](crate::client::Client::fork), that of the run that was
+    /// here first.
     #[must_use]
     pub fn workflow_id(&self) -> WorkflowId {
-        lock(&self.machine).workflow_id().clone()
+        lock(&self.machine).identity().workflow_id.clone()
     }
 
     /// Runs an activity: code with effects, in a task of its own, retried by its policy.

@@ -12,11 +12,12 @@ use jiff::Timestamp;
 
 use super::{
     Attempt, Batch, BatchOutcome, BuildStore, ChildOutcome, Claim, ClaimRequest, ClaimedRun, Close,
-    Closed, Debounce, DebounceOutcome, Deleted, Deletion, DueSchedules, Hint, History,
-    HistoryRecord, ImportedRun, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Outlook, Page,
-    Publication, Published, QueueInfo, QueueLimits, Renewal, Result, RunCommit, RunFilter, RunInfo,
-    RunSelector, ScheduleRow, ScheduleStore, SignalOutcome, SignalledStart, StartOutcome,
-    StepTransaction, TransactionCommit, Transition, WokenRun, memory::bounds::check_value,
+    Closed, Debounce, DebounceOutcome, Deleted, Deletion, DueSchedules, Fork, ForkOutcome,
+    ForkTarget, Hint, History, HistoryRecord, ImportedRun, Inbox, Journal, NewRun, NewSignal,
+    OpenTransaction, Outlook, Page, Publication, Published, QueueInfo, QueueLimits, Renewal,
+    Result, RunCommit, RunFilter, RunInfo, RunSelector, ScheduleRow, ScheduleStore, SignalOutcome,
+    SignalledStart, StartOutcome, StepTransaction, TransactionCommit, Transition, WokenRun,
+    memory::bounds::check_value,
 };
 use crate::{
     id::{NodeId, Position, RunId},
@@ -362,6 +363,24 @@ impl Journal for Coded {
             ..run.clone()
         };
         self.journal.import(&imported).await
+    }
+
+    async fn fork(&self, fork: &Fork) -> Result<ForkOutcome> {
+        // What is copied is copied as it is stored.
+        let target = match &fork.target {
+            ForkTarget::Same { last, children } => ForkTarget::Same {
+                last: self.encoded_record(last)?,
+                children: children.clone(),
+            },
+            new @ ForkTarget::New(_) => new.clone(),
+        };
+        let forked = self.encoded_record(&fork.forked)?;
+        let fork = Fork {
+            forked,
+            target,
+            ..fork.clone()
+        };
+        self.journal.fork(&fork).await
     }
 
     fn schedules(&self) -> &dyn ScheduleStore {

@@ -12,6 +12,7 @@ pub(crate) mod coded;
 mod debounce;
 mod deletion;
 mod error;
+mod fork;
 mod queue;
 mod reuse;
 mod run;
@@ -32,6 +33,7 @@ pub use build::{BuildInfo, BuildMove, BuildMoved, BuildStore};
 pub use debounce::{Debounce, DebounceOutcome};
 pub use deletion::{Deleted, Deletion, DeletionPlace};
 pub use error::Error;
+pub use fork::{Fork, ForkOutcome, ForkTarget};
 pub use queue::{Admission, Managed, QueueInfo, QueueLimits, Rate, Ticket};
 pub use reuse::IdReuse;
 pub use run::{
@@ -348,6 +350,23 @@ pub trait Journal: Send + Sync + 'static {
     ///
     /// Doing it twice finds the run of the first time.
     async fn import(&self, run: &ImportedRun) -> Result<StartOutcome>;
+
+    /// Starts a run that begins with the first records of another one, each with its time, and `fork.forked` after them.
+    /// It has the origin's workflow, queue, key, priority, trace and tags, and the signals that the origin was sent and
+    /// that none of the copied records received, in order. Of an origin that went on in another run these are only what
+    /// nobody has received.
+    ///
+    /// With [`ForkTarget::Same`] the origin must be the latest run of its workflow id. If it is open, it ends with
+    /// `last` at its next position, as a run that continues as new: the new run is of its chain, has its parent, its
+    /// turn in its queue, and is paused if it was asked to. A request to cancel does not go along. The open children
+    /// that are not named are left as [`ParentCloses`] says.
+    ///
+    /// Doing it twice with the same proposed run is doing it once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] when one of the records is not what was written.
+    async fn fork(&self, fork: &Fork) -> Result<ForkOutcome>;
 
     /// The rows of schedules.
     fn schedules(&self) -> &dyn ScheduleStore;

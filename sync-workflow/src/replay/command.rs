@@ -161,6 +161,8 @@ pub(crate) struct ChildRequest {
     pub(crate) tags: Tags,
     /// Assigned when the start is recorded.
     pub(crate) run: Option<RunId>,
+    /// Another run started it, whose records the journal begins with.
+    pub(crate) is_inherited: bool,
 }
 
 impl ChildRequest {
@@ -175,6 +177,7 @@ impl ChildRequest {
             is_exempt: false,
             tags: Tags::new(),
             run: None,
+            is_inherited: false,
         }
     }
 }

@@ -245,7 +245,7 @@ impl Execution {
 impl std::fmt::Debug for Execution {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Execution")
-            .field("run", &lock(&self.machine).run())
+            .field("run", &lock(&self.machine).identity().run)
             .finish_non_exhaustive()
     }
 }

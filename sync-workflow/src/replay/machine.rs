@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::{
     command::{ChildRequest, Command, Request, TimerDue},
     fault::{Asked, Fault, Mismatch},
+    lineage::{Identity, Lineage},
     scope::{ScopeId, Scopes},
     turn::{ChildStart, Continuation},
     waker::Tracker,
@@ -33,8 +34,7 @@ use crate::{
 /// Workflow code reaches it through the context while it is polled; the [`super::Execution`]
 /// reaches it between polls.
 pub(crate) struct Machine {
-    run: RunId,
-    workflow_id: WorkflowId,
+    lineage: Lineage,
     /// The driver's time of this turn.
     now: Timestamp,
     /// The time that the code was told in this turn.
@@ -85,8 +85,8 @@ pub(super) struct Output {
     pub(super) published: Vec<(Arc<str>, Bytes)>,
     pub(super) tags: Vec<TagChange>,
     pub(super) abandoned: Vec<CommandId>,
-    /// Children whose scope was cancelled.
-    pub(super) cancelled_children: Vec<RunId>,
+    /// Children whose scope was cancelled, and whether another run started them.
+    pub(super) cancelled_children: Vec<(RunId, bool)>,
 }
 
 struct ArrivedSignal {
@@ -97,9 +97,16 @@ struct ArrivedSignal {
 
 /// The payload of a [`RecordKind::ChildStarted`] record.
 #[derive(Serialize, Deserialize)]
-struct StartedChild {
-    run: RunId,
+pub(crate) struct StartedChild {
+    pub(crate) run: RunId,
     workflow_id: WorkflowId,
+}
+
+impl StartedChild {
+    /// The child that the record of its start names.
+    pub(crate) fn read(record: &Record) -> Option<Self> {
+        serde_json::from_slice(&record.payload).ok()
+    }
 }
 
 /// The name under which a run's pure values are recorded.
@@ -111,9 +118,13 @@ impl Machine {
         let versions = chosen_versions(&journal);
         // Those may be asked for at another place than they were chosen at, or not any more.
         journal.retain(|record| record.kind != RecordKind::VersionChosen);
+        let identity = Identity { run, workflow_id };
+        let (lineage, fault) = match Lineage::take_from(&mut journal, identity.clone()) {
+            Ok(lineage) => (lineage, None),
+            Err(fault) => (Lineage::of(identity), Some(fault)),
+        };
         Self {
-            run,
-            workflow_id,
+            lineage,
             now: Timestamp::UNIX_EPOCH,
             told_now: None,
             next_position,
@@ -135,7 +146,7 @@ impl Machine {
             continuation: None,
             tagged: BTreeSet::new(),
             open_children: 0,
-            fault: None,
+            fault,
             tracker: None,
             out: Output::default(),
         }
@@ -147,12 +158,9 @@ impl Machine {
         self
     }
 
-    pub(crate) const fn run(&self) -> RunId {
-        self.run
-    }
-
-    pub(crate) const fn workflow_id(&self) -> &WorkflowId {
-        &self.workflow_id
+    /// Who the run is to its code: while the code takes in what another run wrote, that one.
+    pub(crate) fn identity(&self) -> &Identity {
+        self.lineage.with_left(self.journal.len())
     }
 
     /// Whether somebody asked the run to cancel.
@@ -167,6 +175,11 @@ impl Machine {
     /// Whether everything that the code does now was done before.
     pub(crate) fn is_replaying(&self) -> bool {
         !self.journal.is_empty()
+    }
+
+    /// Whether what the code shows now was shown before, in the commit of what led to it.
+    fn has_shown(&self) -> bool {
+        self.is_replaying() && !self.lineage.is_newborn()
     }
 
     /// Takes a command out, with everything that points to it.
@@ -186,7 +199,7 @@ impl Machine {
 
     fn entropy_of(&self, command: CommandId) -> u128 {
         let mut seed = [0_u8; 20];
-        seed[..16].copy_from_slice(self.run.as_uuid().as_bytes());
+        seed[..16].copy_from_slice(self.identity().run.as_uuid().as_bytes());
         seed[16..].copy_from_slice(&command.0.to_be_bytes());
         xxhash_rust::xxh3::xxh3_128(&seed)
     }

@@ -22,12 +22,14 @@
 //! their records. Nothing but the journal decides.
 //!
 //! Nothing in this module reads a clock, draws a random number or performs IO: the time is an
-//! argument, and random values follow from the id of the run and the number of the command.
+//! argument, and random values follow from the id of the run and the number of the command. A run that began as a copy of
+//! another one's first records has the values of that one while it replays them.
 
 mod again;
 mod command;
 mod execution;
 mod fault;
+mod lineage;
 mod machine;
 mod scope;
 mod turn;
@@ -39,6 +41,10 @@ pub(crate) use command::{ChildRequest, Command, Request, Resolution, TimerDue};
 pub use execution::{BodyFuture, Execution};
 pub(crate) use execution::{SharedMachine, lock};
 pub use fault::{Asked, Fault, Mismatch};
+#[cfg(feature = "runtime")]
+pub(crate) use lineage::Identity;
+#[cfg(feature = "runtime")]
+pub(crate) use machine::StartedChild;
 pub(crate) use machine::{Machine, timer_fingerprint};
 pub(crate) use scope::ScopeId;
 pub use turn::{Action, ChildStart, Continuation, Event, Progress, TransactionBody, Turn};

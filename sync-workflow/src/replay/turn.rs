@@ -166,11 +166,15 @@ pub enum Action {
     AwaitChild {
         /// The child.
         child: RunId,
+        /// Whether another run started it, whose child it may still be.
+        is_inherited: bool,
     },
     /// Ask this child to cancel. It may have been asked before, or have ended.
     CancelChild {
         /// The child.
         child: RunId,
+        /// Whether another run started it: then only if it is this run's child now.
+        is_inherited: bool,
     },
     /// Nobody awaits the command any more: cancel the activity, forget the timer.
     Abandon {

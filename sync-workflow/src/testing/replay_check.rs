@@ -114,7 +114,14 @@ impl ReplayCheck {
     ///
     /// [`Difference`] at the first place where it does not.
     pub fn every_prefix(&self) -> Result<(), Difference> {
-        (1..self.records.len()).try_for_each(|cut| self.cut_at(cut))
+        (self.first_cut()..self.records.len()).try_for_each(|cut| self.cut_at(cut))
+    }
+
+    /// The first place at which the run itself ever stood: after what it began with as a copy of another one.
+    fn first_cut(&self) -> usize {
+        let is_fork = |record: &Record| record.kind == RecordKind::Forked;
+        let last = self.records.iter().rposition(is_fork);
+        last.map_or(1, |last| last + 1)
     }
 
     fn cut_at(&self, cut: usize) -> Result<(), Difference> {
@@ -268,6 +275,7 @@ impl Resumed {
             RecordKind::Started
             | RecordKind::SideEffect
             | RecordKind::VersionChosen
+            | RecordKind::Forked
             | RecordKind::ActivityAttempted
             | RecordKind::TimerStarted
             | RecordKind::ChildStarted

@@ -8,6 +8,7 @@ mod attempts;
 mod births;
 pub(super) mod history;
 mod inbox;
+mod inherited;
 mod leaving;
 mod load;
 mod pausing;
@@ -70,6 +71,7 @@ pub(super) struct Driver {
     sends: Sends,
     /// The run that each awaited child is in now, and the run that it was started as.
     awaited_children: HashMap<RunId, RunId>,
+    inherited: inherited::Inherited,
     inbox: inbox::Seen,
     /// The end of the run, once the code has reached it.
     ending: Option<Ending>,
@@ -88,6 +90,8 @@ enum TimerKind {
     Durable,
     /// The next attempt of an activity.
     Retry,
+    /// A look at children that another run started.
+    Look,
 }
 
 /// What the commit under way will have done.
@@ -154,6 +158,7 @@ impl Driver {
             steps: Steps::default(),
             sends: Sends::default(),
             awaited_children: HashMap::new(),
+            inherited: inherited::Inherited::default(),
             inbox,
             ending: None,
             is_draining: false,
@@ -402,11 +407,20 @@ impl Driver {
             Action::SetTimer { command, due } => {
                 self.timers.insert((due, command, TimerKind::Durable));
             }
-            Action::AwaitChild { child } => {
+            Action::AwaitChild {
+                child,
+                is_inherited,
+            } => {
                 self.awaited_children.entry(child).or_insert(child);
                 self.inbox.child_awaited();
+                if is_inherited {
+                    self.await_inherited(child);
+                }
             }
-            Action::CancelChild { child } => self.cancel_child(child),
+            Action::CancelChild {
+                child,
+                is_inherited,
+            } => self.cancel_child(child, is_inherited),
             Action::Abandon { command } => {
                 self.timers.retain(|(_, timer, _)| *timer != command);
                 self.abandon_activity(command);
@@ -436,6 +450,7 @@ impl Driver {
                     self.retry_activity(command);
                 }
                 TimerKind::Retry => self.activities.wait_for_commit(command),
+                TimerKind::Look => self.look_at_inherited(),
             }
         }
     }

@@ -5,6 +5,7 @@ use std::{any::Any, collections::BTreeSet, sync::Arc, time::Duration};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use sync_workflow::{
     Context, Failure, RetryPolicy, RunError, Tx,
+    client::ForkPoint,
     id::{Position, RunId, WorkflowId},
     journal::{Error, Journal},
     record::RecordKind,
@@ -248,7 +249,8 @@ async fn whatever_is_damaged_is_found((mut behind, url, _storage): (Behind, Stri
             sleeps_after(RecordKind::CancelRequested).await
         })
         .await;
-        runs.push(handle.run_id());
+        // Its records again, and the one that says whose they are.
+        runs.push(client.reset(id, ForkPoint::End).await.unwrap());
     }
     worker.shutdown().await;
     let (run, other) = (runs[0], runs[1]);
@@ -320,6 +322,32 @@ async fn whatever_is_damaged_is_found_on_postgres() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_is_damaged_is_found_on_sqlite() {
     whatever_is_damaged_is_found(Behind::sqlite().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_damaged_is_not_copied() {
+    for (mut behind, url, _storage) in [Behind::postgres().await, Behind::sqlite().await] {
+        let journal = sync_workflow::journal::connect(&url).await.unwrap();
+        let worker = quick()
+            .workflow(child)
+            .activity(double)
+            .start_on(Arc::clone(&journal))
+            .await
+            .unwrap();
+        let client = worker.client();
+        let handle = client.start(child, "a", 1).await.unwrap();
+        handle.result().await.unwrap();
+        let run = handle.run_id();
+        let whole = behind.rows(run).await.remove(0);
+        let mut changed = whole.clone();
+        changed.5 = b"7".to_vec();
+        behind.replace(run, &changed).await;
+        let refused = client.fork(run, ForkPoint::Start, "b").await;
+        assert!(refused.is_err(), "{refused:?}");
+        behind.replace(run, &whole).await;
+        client.fork(run, ForkPoint::Start, "b").await.unwrap();
+        worker.shutdown().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

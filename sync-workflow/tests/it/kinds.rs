@@ -9,7 +9,7 @@ use std::{
 
 use sync_workflow::{
     Client, Context, Failure, RetryPolicy, Tx, Worker, WorkerBuilder,
-    client::RunHistory,
+    client::{ForkPoint, RunHistory},
     id::WorkflowId,
     journal::RunFilter,
     record::RecordKind,
@@ -96,6 +96,9 @@ async fn leaves_every_kind(client: &Client) -> Vec<RunHistory> {
     assert_eq!(all.result().await.unwrap(), 26);
     assert!(cancelled.result().await.is_err());
     assert!(ended.result().await.is_err());
+    let copied = client.fork(ended.run_id(), ForkPoint::End, "forked").await;
+    copied.unwrap();
+    client.terminate("forked", "copied").await.unwrap();
     let runs = client.list(&RunFilter::default()).await.unwrap().items;
     let mut histories = Vec::new();
     for run in runs.iter().rev() {
@@ -116,6 +119,7 @@ fn every_kind() -> BTreeSet<i16> {
         RecordKind::Started
         | RecordKind::SideEffect
         | RecordKind::VersionChosen
+        | RecordKind::Forked
         | RecordKind::ActivityCompleted
         | RecordKind::ActivityFailed
         | RecordKind::ActivityAttempted

@@ -102,6 +102,7 @@ fn commands(history: &History, tell: &mut impl FnMut(&'static str, String)) {
             RecordKind::Started
             | RecordKind::SideEffect
             | RecordKind::VersionChosen
+            | RecordKind::Forked
             | RecordKind::CancelRequested
             | RecordKind::Completed
             | RecordKind::Failed

@@ -28,6 +28,7 @@ cases!(
     debouncing,
     deletion,
     dropping,
+    forking,
     importing,
     nodes,
     operators,
@@ -145,6 +146,22 @@ macro_rules! journal_conformance {
                 a_dropped_question_changes_nothing
                 a_dropped_change_of_a_schedule_or_a_queue_has_happened_or_not
                 a_dropped_deletion_deletes_all_of_a_run_or_nothing
+            }
+            forking {
+                a_fork_begins_with_the_first_records_of_its_origin
+                a_fork_that_is_repeated_is_one_fork
+                a_fork_needs_an_origin_and_a_workflow_id
+                an_open_run_that_is_reset_goes_on_in_a_run_of_its_chain
+                a_closed_run_is_reset_while_it_is_the_latest
+                resets_at_once_are_one_after_the_other
+                a_fork_is_sent_what_its_copied_records_did_not_receive
+                a_fork_of_a_run_that_went_on_is_sent_what_nobody_received
+                a_reset_keeps_the_children_for_which_it_waits
+                a_fork_leaves_the_children_of_its_origin
+                the_parent_of_a_run_that_is_reset_finds_the_new_run
+                a_paused_run_that_is_reset_stays_paused
+                an_open_run_that_is_reset_hands_its_turn_on
+                a_fork_is_deleted_by_itself
             }
             importing {
                 an_imported_run_is_here_as_it_was_there

@@ -4,11 +4,11 @@ use bytes::Bytes;
 
 use crate::{
     journal::{
-        Attempt, Batch, Error, ImportedRun, MAX_PAYLOAD_BYTES, MAX_QUEUE_KEY_BYTES, NewRun,
-        NewSignal, QueueLimits, Result, RunCommit, Transition,
+        Attempt, Batch, Error, Fork, ForkTarget, ImportedRun, MAX_PAYLOAD_BYTES,
+        MAX_QUEUE_KEY_BYTES, NewRun, NewSignal, QueueLimits, Result, RunCommit, Transition,
     },
     payload::envelope::{MAX_ENVELOPE_BYTES, is_enveloped},
-    record::Record,
+    record::{Record, RecordKind},
 };
 
 /// Refuses a batch that carries a payload over the bound.
@@ -42,6 +42,20 @@ pub(in crate::journal) fn check_limits(queue: &str, limits: &QueueLimits) -> Res
 pub(in crate::journal) fn check_imported(run: &ImportedRun) -> Result<()> {
     let mut records = run.records.iter();
     records.try_for_each(|item| check_record(&item.record))
+}
+
+/// Refuses a fork that would not begin with a start.
+pub(in crate::journal) fn check_fork(fork: &Fork) -> Result<()> {
+    if fork.forked.position.0 == 0 || fork.forked.kind != RecordKind::Forked {
+        return Err(Error::Unsupported {
+            what: "a fork without the start of its origin",
+        });
+    }
+    check_record(&fork.forked)?;
+    match &fork.target {
+        ForkTarget::Same { last, .. } => check_record(last),
+        ForkTarget::New(_) => Ok(()),
+    }
 }
 
 /// Refuses a record whose payload is over the bound.

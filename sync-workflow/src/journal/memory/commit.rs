@@ -9,8 +9,8 @@ use crate::{
     id::{NodeId, RunId},
     journal::{
         Attempt, Batch, BatchOutcome, Claim, ClaimRequest, ClaimedRun, Close, Error, NewRun,
-        ParentCloses, Publication, Published, Renewal, Result, RunCommit, RunOutcome, StartOutcome,
-        TransactionCommit, Transition, WakeAt,
+        ParentCloses, ParentLink, Publication, Published, Renewal, Result, RunCommit, RunOutcome,
+        StartOutcome, TransactionCommit, Transition, WakeAt,
     },
     record::Record,
     status::RunStatus,
@@ -204,6 +204,16 @@ impl State {
 
     /// Starts the run in which one that has closed goes on. What was asked of that one is asked of this one.
     fn continue_in(&mut self, id: RunId, new: &NewRun, node: NodeId, now: Timestamp) {
+        // A fork of its parent may have adopted it meanwhile.
+        let adopter = self.runs.get(&id).and_then(|run| run.parent);
+        let parent = new.parent.map(|link| ParentLink {
+            run: adopter.map_or(link.run, |adopter| adopter.run),
+            ..link
+        });
+        let new = &NewRun {
+            parent,
+            ..new.clone()
+        };
         self.insert(new, Some(node), now);
         let Some(run) = self.runs.get_mut(&id) else {
             return;
@@ -257,7 +267,9 @@ impl State {
         let chain = run.chain;
         if let Some(chain) = self.chains.get_mut(&chain) {
             for signal in &commit.consumed_signals {
-                chain.waiting.remove(signal);
+                if let Some(message) = chain.waiting.remove(signal) {
+                    chain.received.insert(*signal, message);
+                }
             }
         }
     }

@@ -186,6 +186,7 @@ pub(in crate::journal) fn final_status(record: &Record) -> Result<RunStatus> {
         RecordKind::Started
         | RecordKind::SideEffect
         | RecordKind::VersionChosen
+        | RecordKind::Forked
         | RecordKind::ActivityCompleted
         | RecordKind::ActivityFailed
         | RecordKind::ActivityAttempted

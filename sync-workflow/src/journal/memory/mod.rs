@@ -7,6 +7,7 @@ mod commit;
 mod debounce;
 mod delete;
 pub(in crate::journal) mod deliver;
+mod fork;
 mod import;
 mod queues;
 mod read;
@@ -26,10 +27,10 @@ use state::State;
 
 use super::{
     Batch, BatchOutcome, BuildStore, Claim, ClaimRequest, ClaimedRun, Closed, Debounce,
-    DebounceOutcome, Deleted, Deletion, Error, Hint, History, HistoryRecord, ImportedRun, Inbox,
-    Journal, NewRun, NewSignal, OpenTransaction, Outlook, Page, Published, QueueInfo, QueueLimits,
-    Renewal, Result, RunFilter, RunInfo, RunSelector, ScheduleStore, SignalOutcome, SignalledStart,
-    StartOutcome, StepTransaction, TransactionCommit, WokenRun,
+    DebounceOutcome, Deleted, Deletion, Error, Fork, ForkOutcome, Hint, History, HistoryRecord,
+    ImportedRun, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Outlook, Page, Published,
+    QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector, ScheduleStore,
+    SignalOutcome, SignalledStart, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
 };
 use crate::{
     id::{NodeId, Position, RunId},
@@ -416,6 +417,16 @@ impl Journal for MemoryJournal {
     async fn import(&self, run: &ImportedRun) -> Result<StartOutcome> {
         bounds::check_imported(run)?;
         Ok(self.lock().import(run))
+    }
+
+    async fn fork(&self, fork: &Fork) -> Result<ForkOutcome> {
+        bounds::check_fork(fork)?;
+        self.turn().await;
+        let (outcome, relatives) = self.lock().fork(fork, self.now());
+        if !relatives.is_empty() {
+            self.shared.bulletin.post([Hint::LookAgain]);
+        }
+        Ok(outcome)
     }
 
     fn schedules(&self) -> &dyn ScheduleStore {

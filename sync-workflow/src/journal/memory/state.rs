@@ -48,10 +48,12 @@ pub(super) struct State {
 }
 
 /// The signals of a chain of runs.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Chain {
     pub(super) known: HashSet<Arc<str>>,
     pub(super) waiting: BTreeMap<i64, SignalMessage>,
+    /// What was received, for a fork from before that.
+    pub(super) received: BTreeMap<i64, SignalMessage>,
 }
 
 #[derive(Debug)]
@@ -173,6 +175,14 @@ impl State {
             .get(&run)
             .map(|runs| runs.iter().copied().collect())
             .unwrap_or_default()
+    }
+
+    /// Files a child under another parent.
+    pub(super) fn move_child(&mut self, child: RunId, from: RunId, to: RunId) {
+        if let Some(children) = self.children.get_mut(&from) {
+            children.remove(&child);
+        }
+        self.children.entry(to).or_default().insert(child);
     }
 
     /// The pending runs of a queue with their wake-up times, the earliest first.

@@ -257,7 +257,7 @@ async fn append_last(
     Ok(())
 }
 
-async fn close(
+pub(super) async fn close(
     connection: &mut PgConnection,
     run: RunId,
     status: RunStatus,

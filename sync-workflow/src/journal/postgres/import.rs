@@ -105,7 +105,7 @@ async fn insert_all(connection: &mut PgConnection, imported: &ImportedRun) -> sq
     Ok(true)
 }
 
-async fn insert_records(
+pub(super) async fn insert_records(
     connection: &mut PgConnection,
     run: RunId,
     items: &[HistoryRecord],

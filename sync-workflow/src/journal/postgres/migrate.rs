@@ -76,6 +76,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "builds",
         sql: include_str!("../../../../migrations/postgres/0011_builds.sql"),
     },
+    Migration {
+        version: 12,
+        name: "forks",
+        sql: include_str!("../../../../migrations/postgres/0012_forks.sql"),
+    },
 ];
 
 const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version;

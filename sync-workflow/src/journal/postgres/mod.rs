@@ -22,6 +22,7 @@ mod debounce;
 mod delete;
 mod describe;
 mod failure;
+mod fork;
 mod hints;
 mod import;
 mod inbox;
@@ -59,13 +60,14 @@ use self::{
 };
 use super::{
     Batch, BatchOutcome, BuildStore, Claim, ClaimRequest, ClaimedRun, Closed, Debounce,
-    DebounceOutcome, Deleted, Deletion, Error, Hint, History, HistoryRecord, ImportedRun, Inbox,
-    Journal, NewRun, NewSignal, OpenTransaction, Outlook, Page, Published, QueueInfo, QueueLimits,
-    Renewal, Result, RunFilter, RunInfo, RunSelector, ScheduleStore, SignalOutcome, SignalledStart,
-    StartOutcome, StepTransaction, TransactionCommit, WokenRun,
+    DebounceOutcome, Deleted, Deletion, Error, Fork, ForkOutcome, Hint, History, HistoryRecord,
+    ImportedRun, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Outlook, Page, Published,
+    QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector, ScheduleStore,
+    SignalOutcome, SignalledStart, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
     memory::{
         bounds::{
-            check_batch, check_imported, check_limits, check_new_run, check_record, check_signal,
+            check_batch, check_fork, check_imported, check_limits, check_new_run, check_record,
+            check_signal,
         },
         deliver::final_status,
         foreign,
@@ -168,6 +170,13 @@ impl PostgresJournal {
         let journal = Self::assemble(session, listen, shared, steps);
         journal.commits.keep(connection);
         Ok(journal)
+    }
+
+    /// Tells the parent and the children of a run that was ended. If this fails they find out by polling.
+    async fn tell(&self, hints: &[Hint]) {
+        if let Err(error) = self.notify(hints).await {
+            tracing::debug!(error = &error as &dyn std::error::Error, "hints_not_sent");
+        }
     }
 
     fn assemble(
@@ -373,10 +382,7 @@ impl Journal for PostgresJournal {
         let Some(ended) = control::terminate(&self.shared, run, record, status).await? else {
             return Ok(None);
         };
-        // Only hints: parent and children find out by polling if this fails.
-        if let Err(error) = self.notify(&ended.hints).await {
-            tracing::debug!(error = &error as &dyn std::error::Error, "hints_not_sent");
-        }
+        self.tell(&ended.hints).await;
         Ok(Some(ended.run))
     }
 
@@ -432,6 +438,13 @@ impl Journal for PostgresJournal {
     async fn import(&self, run: &ImportedRun) -> Result<StartOutcome> {
         check_imported(run)?;
         import::import(&self.shared, run).await
+    }
+
+    async fn fork(&self, fork: &Fork) -> Result<ForkOutcome> {
+        check_fork(fork)?;
+        let (outcome, hints) = fork::fork(&self.shared, fork).await?;
+        self.tell(&hints).await;
+        Ok(outcome)
     }
 
     fn schedules(&self) -> &dyn ScheduleStore {

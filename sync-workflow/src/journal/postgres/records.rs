@@ -1,10 +1,14 @@
 //! The table of records: a run's journal, read back.
 
 use bytes::Bytes;
-use sqlx::{Row, postgres::PgRow};
+use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
-use super::{connection::Shared, failure::Effect, time::Moment};
+use super::{
+    connection::Shared,
+    failure::{self, Effect},
+    time::Moment,
+};
 use crate::{
     id::{CommandId, Position, RunId},
     journal::{Attempt, Closed, Error, History, HistoryRecord, Page, Result, seal::unseal},
@@ -90,18 +94,41 @@ pub(super) async fn history(
     rows.truncate(limit as usize);
     let items = rows
         .into_iter()
-        .map(
-            |(position, kind, command, name, fingerprint, payload, at)| {
-                let row = (position, kind, command, name, fingerprint, payload);
-                let record = record(run, Position(position.cast_unsigned()), row)?;
-                Ok(HistoryRecord {
-                    record,
-                    recorded_at: at.expect_finite(),
-                })
-            },
-        )
+        .map(|row| timed(run, Position(row.0.cast_unsigned()), row))
         .collect::<Result<_>>()?;
     Ok(Page { items, more })
+}
+
+/// The records of a run from a place on, of which there are `limit`, each with its time.
+pub(super) async fn page(
+    connection: &mut PgConnection,
+    run: RunId,
+    from: Position,
+    limit: u32,
+) -> Result<Vec<HistoryRecord>> {
+    let rows: Vec<TimedRow> = sqlx::query_as(HISTORY)
+        .bind(run.as_uuid())
+        .bind(from.0.cast_signed())
+        .bind(i64::from(limit))
+        .fetch_all(connection)
+        .await
+        .map_err(|error| failure::of_statement(error, Effect::None))?;
+    let items = rows.into_iter().zip(from.0..);
+    items
+        .map(|(row, expected)| timed(run, Position(expected), row))
+        .collect()
+}
+
+fn timed(
+    run: RunId,
+    expected: Position,
+    (position, kind, command, name, fingerprint, payload, at): TimedRow,
+) -> Result<HistoryRecord> {
+    let row = (position, kind, command, name, fingerprint, payload);
+    Ok(HistoryRecord {
+        record: record(run, expected, row)?,
+        recorded_at: at.expect_finite(),
+    })
 }
 
 /// Reads a record that is expected at a position.

@@ -11,16 +11,16 @@ use tokio::sync::OwnedMutexGuard;
 use super::{
     attempt, build, claim, commit, debounce, delete, describe,
     file::{self, File},
-    import, node, operator, published, queue, record, run, signal, start,
+    fork, import, node, operator, published, queue, record, run, signal, start,
     value::{Micros, micros, timestamp},
 };
 use crate::{
     id::{NodeId, Position, RunId},
     journal::{
         Batch, BatchOutcome, BuildStore, Claim, ClaimRequest, ClaimedRun, Closed, Debounce,
-        DebounceOutcome, Deleted, Deletion, Error, Hint, History, HistoryRecord, ImportedRun,
-        Inbox, Journal, NewRun, NewSignal, OpenTransaction, Outlook, Page, Published, QueueInfo,
-        QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector, ScheduleStore,
+        DebounceOutcome, Deleted, Deletion, Error, Fork, ForkOutcome, Hint, History, HistoryRecord,
+        ImportedRun, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Outlook, Page, Published,
+        QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector, ScheduleStore,
         SignalOutcome, SignalledStart, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
         memory::{bounds, deliver::final_status, foreign, lease_end},
     },
@@ -517,6 +517,21 @@ impl Journal for SqliteJournal {
             Box::pin(async move { import::import(connection, &run, now).await })
         })
         .await
+    }
+
+    async fn fork(&self, fork: &Fork) -> Result<ForkOutcome> {
+        bounds::check_fork(fork)?;
+        let fork = fork.clone();
+        let outcome = self
+            .write(move |connection, now| {
+                Box::pin(async move { fork::fork(connection, &fork, now).await })
+            })
+            .await?;
+        if matches!(outcome, ForkOutcome::Forked { ended: Some(_) }) {
+            // Its parent and its children may be held by nodes of this process.
+            self.file.bulletin().post([Hint::LookAgain]);
+        }
+        Ok(outcome)
     }
 
     async fn queues(&self) -> Result<Vec<QueueInfo>> {

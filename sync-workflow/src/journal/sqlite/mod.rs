@@ -14,6 +14,7 @@ mod delete;
 mod describe;
 mod error;
 mod file;
+mod fork;
 mod import;
 mod journal;
 mod migration;

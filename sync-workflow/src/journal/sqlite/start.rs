@@ -127,9 +127,25 @@ pub(super) async fn continue_as_new(
         "?",
         ")",
     );
+    // A fork of the parent may have adopted the child meanwhile.
+    static ADOPTED: Bulk = Bulk::new(
+        "UPDATE sync_workflow_runs SET parent_run = before.parent_run
+         FROM sync_workflow_runs AS before
+         WHERE before.workflow_id = sync_workflow_runs.workflow_id
+           AND before.sequence = sync_workflow_runs.sequence - 1
+           AND before.parent_run <> sync_workflow_runs.parent_run
+           AND sync_workflow_runs.run IN (",
+        "?",
+        ")",
+    );
     let admitted: Vec<_> = runs.iter().map(|new| (*new, sequence(new))).collect();
     insert(connection, &admitted, Some(node), now).await?;
     tag::carry_over(connection, runs).await?;
+    ADOPTED
+        .execute(connection, runs, |statement, new| {
+            statement.bind(new.run.as_uuid())
+        })
+        .await?;
     CARRY_OVER
         .execute(connection, runs, |statement, new| {
             statement.bind(new.run.as_uuid())

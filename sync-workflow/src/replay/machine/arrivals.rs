@@ -173,10 +173,12 @@ impl Machine {
         if let Some(Request::Child(ChildRequest {
             run: Some(child),
             abandon_on_close: false,
+            is_inherited,
             ..
         })) = request
         {
-            self.out.cancelled_children.push(*child);
+            let cancelled = (*child, *is_inherited);
+            self.out.cancelled_children.push(cancelled);
         }
     }
 

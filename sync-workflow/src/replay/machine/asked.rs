@@ -98,13 +98,17 @@ impl Machine {
         }
     }
 
-    /// The workflow id that a child has, or will have.
-    pub(crate) fn child_workflow_id(&self, id: CommandId) -> WorkflowId {
-        let chosen = match self.commands.get(&id).map(|command| &command.request) {
-            Some(Request::Child(child)) => child.workflow_id.clone(),
-            _ => None,
-        };
-        chosen.unwrap_or_else(|| own_workflow_id(self.run, id))
+    /// The workflow id that a child has, or will have from now on.
+    pub(crate) fn child_workflow_id(&mut self, id: CommandId) -> WorkflowId {
+        let by_itself = own_workflow_id(self.identity().run, id);
+        match self
+            .commands
+            .get_mut(&id)
+            .map(|command| &mut command.request)
+        {
+            Some(Request::Child(child)) => child.workflow_id.get_or_insert(by_itself).clone(),
+            _ => by_itself,
+        }
     }
 
     /// What the creation record of a new command holds.
@@ -165,7 +169,10 @@ impl Machine {
             .map(|command| Action::Abandon { command })
             .collect();
         let children = self.out.cancelled_children.drain(..);
-        actions.extend(children.map(|child| Action::CancelChild { child }));
+        actions.extend(children.map(|(child, is_inherited)| Action::CancelChild {
+            child,
+            is_inherited,
+        }));
         for id in std::mem::take(&mut self.unstarted) {
             let command = self.commands.get_mut(&id);
             let open = command.filter(|command| !command.started && command.resolution.is_none());
@@ -209,8 +216,13 @@ fn start_action(id: CommandId, command: &mut Command) -> Option<Action> {
             due: *due,
         }),
         Request::Child(ChildRequest {
-            run: Some(child), ..
-        }) => Some(Action::AwaitChild { child: *child }),
+            run: Some(child),
+            is_inherited,
+            ..
+        }) => Some(Action::AwaitChild {
+            child: *child,
+            is_inherited: *is_inherited,
+        }),
         Request::Timer {
             due: TimerDue::After(_),
         }

@@ -204,7 +204,7 @@ impl Machine {
     /// Shows a value. What was shown before the end of the journal was committed with it.
     pub(crate) fn publish(&mut self, name: &str, payload: Bytes) {
         self.notice_strays();
-        if !self.is_replaying() && !self.has_fault() {
+        if !self.has_shown() && !self.has_fault() {
             self.out.published.push((name.into(), payload));
         }
     }
@@ -218,7 +218,7 @@ impl Machine {
             }
             self.tagged.insert(name.into());
         }
-        if !self.is_replaying() && !self.has_fault() {
+        if !self.has_shown() && !self.has_fault() {
             self.out.tags.push(TagChange {
                 name: name.into(),
                 value: value.map(Arc::from),

@@ -43,6 +43,7 @@ impl Machine {
             // The code had its chance to ask for these in the poll before.
             RecordKind::SideEffect
             | RecordKind::VersionChosen
+            | RecordKind::Forked
             | RecordKind::ActivityAttempted
             | RecordKind::TimerStarted
             | RecordKind::ChildStarted
@@ -125,15 +126,14 @@ impl Machine {
                 Some(at) => *due = TimerDue::At(at),
                 None => self.fail_with(damaged("a timer without a time")),
             },
-            Request::Child(child) => {
-                match serde_json::from_slice::<StartedChild>(&record.payload) {
-                    Ok(started) => {
-                        child.run = Some(started.run);
-                        self.children.insert(started.run, id);
-                    }
-                    Err(_) => self.fail_with(damaged("a child without a run")),
+            Request::Child(child) => match StartedChild::read(record) {
+                Some(started) => {
+                    child.run = Some(started.run);
+                    child.is_inherited = self.lineage.is_inherited(record.position);
+                    self.children.insert(started.run, id);
                 }
-            }
+                None => self.fail_with(damaged("a child without a run")),
+            },
             // It was about to run, and whether it did will be asked when the replay is over.
             Request::Activity { .. } => command.started = true,
             Request::Transaction { .. }

@@ -73,15 +73,19 @@ impl Driver {
     }
 
     /// Asks a child to cancel. A worker that ends before it happened leaves it to whoever drives the run next.
-    pub(super) fn cancel_child(&mut self, child: RunId) {
+    /// One that another run started is asked only if it is this run's child now.
+    pub(super) fn cancel_child(&mut self, child: RunId, is_inherited: bool) {
         let sent = Sent::Cancel(child);
         if self.is_draining || self.sends.0.contains_key(&sent) {
             return;
         }
         let node = Arc::clone(&self.node);
         let mailbox = self.mailbox.clone();
+        let parent = self.claimed.run;
         let task = tokio::spawn(async move {
-            ask_to_cancel(&node, child).await;
+            if !is_inherited || is_child_of(&node, child, parent).await {
+                ask_to_cancel(&node, child).await;
+            }
             mailbox.send(Message::CancelSent { child });
         });
         self.sends.0.insert(sent, AbortOnDrop::new(&task));
@@ -109,6 +113,18 @@ async fn ask_to_cancel(node: &Node, run: RunId) {
                 tracing::warn!(error = &error as &dyn std::error::Error, run_id = %run, "cancel_not_sent");
                 return;
             }
+        }
+    }
+}
+
+/// Whether a run is a child of another one, as far as that can be told.
+async fn is_child_of(node: &Node, run: RunId, parent: RunId) -> bool {
+    let mut pause = Duration::from_millis(5);
+    loop {
+        match node.journal.describe(&RunSelector::Run(run)).await {
+            Ok(info) => return info.and_then(|info| info.parent) == Some(parent),
+            Err(error) if error.is_transient() && node.pause(&mut pause).await.is_ok() => {}
+            Err(_) => return false,
         }
     }
 }

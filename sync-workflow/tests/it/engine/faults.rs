@@ -15,9 +15,9 @@ use sync_workflow::{
     id::{NodeId, Position, RunId},
     journal::{
         Batch, BatchOutcome, BuildStore, Claim, ClaimRequest, ClaimedRun, Closed, Debounce,
-        DebounceOutcome, Deleted, Deletion, Error, Hint, History, HistoryRecord, ImportedRun,
-        Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page, Published, QueueInfo,
-        QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector, ScheduleStore,
+        DebounceOutcome, Deleted, Deletion, Error, Fork, ForkOutcome, Hint, History, HistoryRecord,
+        ImportedRun, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page, Published,
+        QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector, ScheduleStore,
         SignalOutcome, SignalledStart, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
     },
     record::Record,
@@ -303,6 +303,10 @@ impl Journal for Faulty {
 
     fn builds(&self) -> &dyn BuildStore {
         self.inner.builds()
+    }
+
+    async fn fork(&self, fork: &Fork) -> Result<ForkOutcome> {
+        self.inner.fork(fork).await
     }
 
     async fn import(&self, run: &ImportedRun) -> Result<StartOutcome> {

@@ -17,6 +17,7 @@ mod failing_commits;
 mod fan_out;
 mod faults;
 mod fence;
+mod forking;
 mod full_disk;
 mod kit;
 mod limits;

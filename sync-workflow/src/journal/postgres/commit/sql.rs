@@ -116,8 +116,8 @@ macro_rules! transitions {
     FROM change c
     WHERE r.run_id = ANY (ARRAY[c.run_id])
       AND (c.code > 0 AND r.node_id = $1 OR c.arrived > 0 AND r.status < 10)
-    RETURNING r.run_id, r.node_id, r.status, r.awaited, r.cancel_requested, r.pause_requested, c.code,
-              c.arrived
+    RETURNING r.run_id, r.node_id, r.status, r.awaited, r.cancel_requested, r.pause_requested,
+              r.parent_run, c.code, c.arrived
 ), parked AS (
     INSERT INTO sync_workflow.parked (run_id, reason)
     SELECT p.run_id, p.reason
@@ -157,7 +157,11 @@ macro_rules! everything_else {
                                     WHERE n.origin = 2 AND u.run_id = n.from_run), false) AS cancel,
            -- And to pause.
            coalesce((SELECT u.pause_requested FROM updated u
-                     WHERE n.origin = 2 AND u.run_id = n.from_run), false) AS pause
+                     WHERE n.origin = 2 AND u.run_id = n.from_run), false) AS pause,
+           -- Its parent is the one that the run has now: a fork of its parent may have adopted it.
+           CASE WHEN n.origin = 2 AND n.parent_run IS NOT NULL
+                THEN coalesce((SELECT u.parent_run FROM updated u WHERE u.run_id = n.from_run), n.parent_run)
+                ELSE n.parent_run END AS parent
     FROM fence
     CROSS JOIN unnest($18::smallint[], $19::uuid[], $20::uuid[], $21::text[], $22::text[],
                       $23::text[], $24::bytea[], $25::smallint[], $26::uuid[], $27::integer[],
@@ -192,7 +196,7 @@ macro_rules! everything_else {
         (run_id, chain_id, node_id, parent_run, wake_at, inbox, sequence, attempts, progress,
          parent_command, parent_close, status, cancel_requested, pause_requested, workflow_id,
          workflow, queue, queue_key, priority, admission, trace)
-    SELECT f.run_id, f.chain_id, CASE WHEN f.here THEN $1 END, f.parent_run,
+    SELECT f.run_id, f.chain_id, CASE WHEN f.here THEN $1 END, f.parent,
            -- What arrives at birth wakes it.
            coalesce(CASE WHEN NOT f.cancelled THEN f.wake_at END, now()), (f.cancel OR f.pause)::integer, f.sequence,
            f.here::integer,
