@@ -19,7 +19,7 @@ use tokio::{
 use crate::{
     check::{Evidence, Violation},
     fault::{Entry, Fault, Field, Held, Proof, Strike},
-    fleet::Fleet,
+    fleet::{Fleet, Serves},
     lanes::Course,
     load::{self, OPEN_STATUSES, Started, again},
     mutant::Mutant,
@@ -245,6 +245,7 @@ async fn field(
         journal,
         ledger: ledger.clone(),
         settings: fault.settings(),
+        side: false,
         mutant: arena.mutant,
     };
     let logs = directory.join("logs");
@@ -268,8 +269,9 @@ async fn battle(
     phases: &mut Phases,
 ) -> anyhow::Result<(Vec<Strike>, Vec<Started>)> {
     let mut watch = Stopwatch::start();
-    for _ in 0..fault.workers() {
-        field.fleet.start()?;
+    field.fleet.start(Serves::Side)?;
+    for _ in 1..fault.workers() {
+        field.fleet.start(Serves::Programs)?;
     }
     let (stop, stopped) = watch::channel(false);
     let load = tokio::spawn(load::run(Arc::clone(&field.store), seed, stopped));

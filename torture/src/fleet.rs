@@ -46,6 +46,16 @@ struct Worker {
     process: Child,
     pid: u32,
     number: u32,
+    serves: Serves,
+}
+
+/// Whom a worker serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Serves {
+    /// The queue of the programs.
+    Programs,
+    /// The queue of the activities that programs send elsewhere.
+    Side,
 }
 
 impl Fleet {
@@ -82,8 +92,14 @@ impl Fleet {
         self.started
     }
 
+    /// Whom a worker serves: another one takes its place.
+    pub(crate) fn serves(&self, pid: u32) -> Serves {
+        let worker = self.workers.iter().find(|worker| worker.pid == pid);
+        worker.map_or(Serves::Programs, |worker| worker.serves)
+    }
+
     /// Starts one more worker.
-    pub(crate) fn start(&mut self) -> anyhow::Result<u32> {
+    pub(crate) fn start(&mut self, serves: Serves) -> anyhow::Result<u32> {
         self.started += 1;
         let number = self.started;
         let log = File::create(self.logs.join(format!("worker-{number}.log")))?;
@@ -102,6 +118,7 @@ impl Fleet {
             .args(["--pool", &settings.pool.to_string()])
             .args(["--deadline", &settings.deadline.to_string()])
             .args(["--drops", &settings.drops.to_string()])
+            .args((serves == Serves::Side).then_some("--side"))
             .args(mutant.into_iter().flatten())
             .envs((self.environment)(number))
             .stdin(Stdio::null())
@@ -115,30 +132,26 @@ impl Fleet {
             process,
             pid,
             number,
+            serves,
         });
         Ok(pid)
     }
 
     /// Replaces workers that ended although nobody ended them, and remembers that.
     pub(crate) fn look_after(&mut self) -> anyhow::Result<()> {
-        let mut gone = Vec::new();
-        self.workers
-            .retain_mut(|worker| match worker.process.try_wait() {
-                Ok(None) => true,
-                Ok(Some(status)) => {
-                    gone.push(format!(
-                        "worker-{} ended by itself: {status}",
-                        worker.number
-                    ));
-                    false
-                }
-                Err(error) => {
-                    gone.push(format!("worker-{}: {error}", worker.number));
-                    false
-                }
-            });
-        for _ in &gone {
-            self.start()?;
+        let (mut gone, mut places) = (Vec::new(), Vec::new());
+        self.workers.retain_mut(|worker| {
+            let what = match worker.process.try_wait() {
+                Ok(None) => return true,
+                Ok(Some(status)) => format!("ended by itself: {status}"),
+                Err(error) => error.to_string(),
+            };
+            gone.push(format!("worker-{}: {what}", worker.number));
+            places.push(worker.serves);
+            false
+        });
+        for serves in places {
+            self.start(serves)?;
         }
         self.misdeeds.append(&mut gone);
         Ok(())

@@ -63,6 +63,35 @@ pub(crate) enum Step {
     },
     /// A random number that an activity is told, and must be told again after a crash.
     Random,
+    /// Shows how often it has shown something.
+    Publish,
+    /// Tags the run.
+    Tag {
+        n: u64,
+    },
+    /// The new way of a change of the code.
+    Version,
+    /// An activity of a worker that serves another queue.
+    Remote {
+        n: u64,
+        millis: u64,
+    },
+    /// A workflow for each, in slices.
+    Spread {
+        each: Vec<u64>,
+        slice: usize,
+    },
+    /// Activities that are undone in reverse, if the one after them fails.
+    Saga {
+        each: Vec<u64>,
+        fails: bool,
+    },
+    /// An activity against a timer in a scope, which is cancelled then with a child that only sleeps.
+    Scope {
+        n: u64,
+        millis: u64,
+        timer: u64,
+    },
     /// The rest happens in a new run.
     Continue,
 }
@@ -75,9 +104,27 @@ pub(crate) struct Input {
     pub(crate) sum: u64,
     /// How many signals they received.
     pub(crate) signals: u64,
+    /// What they showed.
+    #[serde(default)]
+    pub(crate) shown: Shown,
     /// The run fails after its steps.
     pub(crate) fails: bool,
 }
+
+/// What a chain of runs shows to others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Shown {
+    /// How often it has published something, which is what it publishes.
+    pub(crate) published: u64,
+    pub(crate) tag: Option<u64>,
+}
+
+/// The name under which a program publishes.
+pub(crate) const PROGRESS: &str = "progress";
+/// The tag that a program sets.
+pub(crate) const MARK: &str = "mark";
+/// The queue of the workers that run remote activities.
+pub(crate) const SIDE: &str = "side";
 
 /// How a run must end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,8 +149,17 @@ pub(crate) fn add(sum: u64, value: u64) -> u64 {
 pub(crate) const ROLLED_BACK: u64 = 7;
 /// What a child that failed counts.
 pub(crate) const CHILD_FAILED: u64 = 11;
+/// What the new way of a change counts.
+pub(crate) const NEW_WAY: u64 = 17;
+/// What a saga counts that was undone.
+pub(crate) const UNDONE: u64 = 19;
 /// What a step counts whose outcome depends on time.
 pub(crate) const EITHER_WAY: u64 = 13;
+
+/// The number of the activity that undoes the one with this number.
+pub(crate) const fn undo_of(n: u64) -> u64 {
+    n + (1 << 40)
+}
 
 impl Input {
     pub(crate) fn new(steps: Vec<Step>) -> Self {
@@ -111,6 +167,7 @@ impl Input {
             steps,
             sum: 0,
             signals: 0,
+            shown: Shown::default(),
             fails: false,
         }
     }
@@ -137,6 +194,28 @@ impl Input {
         waits.count() as u64
     }
 
+    /// The steps of the run itself, without those of the runs after it.
+    pub(crate) fn own_steps(&self) -> impl Iterator<Item = &Step> {
+        self.steps
+            .iter()
+            .take_while(|step| **step != Step::Continue)
+    }
+
+    /// What a run with this input shows in the end.
+    pub(crate) fn shows(&self) -> Shown {
+        self.own_steps().fold(self.shown, |shown, step| match step {
+            Step::Publish => Shown {
+                published: shown.published + 1,
+                ..shown
+            },
+            Step::Tag { n } => Shown {
+                tag: Some(*n),
+                ..shown
+            },
+            _ => shown,
+        })
+    }
+
     /// How a run with this input must end.
     pub(crate) fn expected(&self) -> Expected {
         let (mut sum, mut signals) = (self.sum, self.signals);
@@ -151,17 +230,27 @@ impl Input {
                     signals += 1;
                 }
                 Step::Child { steps } => sum = add(sum, value_of(steps)),
-                Step::FanOut { each } | Step::Join { each } => {
+                Step::Saga { fails: true, .. } => sum = add(sum, UNDONE),
+                Step::FanOut { each }
+                | Step::Join { each }
+                | Step::Spread { each, .. }
+                | Step::Saga { each, .. } => {
                     sum = each.iter().fold(sum, |sum, n| add(sum, effect_of(*n)));
                 }
                 Step::FailingChild => sum = add(sum, CHILD_FAILED),
                 Step::Talk { words } => sum = add(sum, sum_of(words)),
-                Step::Once { .. } | Step::Race { .. } | Step::Random => sum = add(sum, EITHER_WAY),
+                Step::Once { .. } | Step::Race { .. } | Step::Random | Step::Scope { .. } => {
+                    sum = add(sum, EITHER_WAY);
+                }
+                Step::Publish | Step::Tag { .. } => {}
+                Step::Version => sum = add(sum, NEW_WAY),
+                Step::Remote { n, .. } => sum = add(sum, effect_of(*n)),
                 Step::Continue => {
                     return Expected::Continued(Self {
                         steps: self.steps[index + 1..].to_vec(),
                         sum,
                         signals,
+                        shown: self.shows(),
                         fails: self.fails,
                     });
                 }
@@ -195,7 +284,7 @@ fn any_step(rng: &mut Rng, may_nest: bool) -> Step {
         0 => rng.u64(50..400),
         _ => rng.u64(..12),
     };
-    match rng.u8(..if may_nest { 24 } else { 13 }) {
+    match rng.u8(..if may_nest { 33 } else { 16 }) {
         0..=3 => Step::Activity { n, millis },
         4 => Step::Flaky {
             n,
@@ -215,19 +304,36 @@ fn any_step(rng: &mut Rng, may_nest: bool) -> Step {
             millis: rng.u64(..30),
             timer: rng.u64(1..30),
         },
-        13..=15 => Step::Signal,
-        16 | 17 => {
+        13 => Step::Publish,
+        14 => Step::Tag { n },
+        15 => Step::Version,
+        16..=18 => Step::Signal,
+        19 | 20 => {
             let count = rng.usize(1..5);
             Step::Child {
                 steps: (0..count).map(|_| any_step(rng, false)).collect(),
             }
         }
-        18 => Step::FanOut {
+        21 => Step::FanOut {
             each: (0..rng.u64(2..6)).map(|more| n + more).collect(),
         },
-        19 => Step::FailingChild,
-        20 => Step::Random,
-        21 => Step::Sleep { millis },
+        22 => Step::FailingChild,
+        23 => Step::Random,
+        24 => Step::Sleep { millis },
+        25 | 26 => Step::Remote { n, millis },
+        27 => Step::Spread {
+            each: (0..rng.u64(2..6)).map(|more| n + more).collect(),
+            slice: rng.usize(1..4),
+        },
+        28 | 29 => Step::Saga {
+            each: (0..rng.u64(1..4)).map(|more| n + more).collect(),
+            fails: rng.bool(),
+        },
+        30 => Step::Scope {
+            n,
+            millis: rng.u64(..30),
+            timer: rng.u64(1..30),
+        },
         _ => Step::Talk {
             words: (0..rng.u64(1..5)).map(|more| n + more).collect(),
         },

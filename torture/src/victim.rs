@@ -26,6 +26,9 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     #[serde(flatten)]
     pub(crate) settings: Settings,
+    /// Runs activities for the workflows of others, and nothing else.
+    #[arg(long)]
+    pub(crate) side: bool,
     /// A deliberate bug, which the referee must catch.
     #[arg(long)]
     pub(crate) mutant: Option<Mutant>,
@@ -99,7 +102,11 @@ async fn start(arguments: &Arguments, ledger: &Ledger) -> anyhow::Result<Worker>
         Arc::new(builder.open().await?)
     };
     let journal = Tapped::new(journal, ledger.clone(), settings.drops, arguments.mutant);
-    let worker = workflow::builder(ledger.clone())
+    let worker = match arguments.side {
+        true => workflow::side_builder(ledger.clone()),
+        false => workflow::builder(ledger.clone()),
+    };
+    let worker = worker
         .lease(Duration::from_millis(settings.lease))
         .evict_after(Duration::from_millis(60))
         .poll_interval(Duration::from_millis(250))

@@ -12,7 +12,10 @@ use sync_workflow::{
 
 use crate::{
     ledger::Ledger,
-    program::{CHILD_FAILED, EITHER_WAY, Input, ROLLED_BACK, Step, add, effect_of, sum_of},
+    program::{
+        CHILD_FAILED, EITHER_WAY, Input, MARK, NEW_WAY, PROGRESS, ROLLED_BACK, SIDE, Step, UNDONE,
+        add, effect_of, sum_of, undo_of,
+    },
 };
 
 /// The activity: an effect in the ledger outside the database.
@@ -69,9 +72,17 @@ pub(crate) fn builder(ledger: Ledger) -> WorkerBuilder {
         .activity(Effect { ledger })
 }
 
+/// A worker that runs activities for the workflows of others.
+pub(crate) fn side_builder(ledger: Ledger) -> WorkerBuilder {
+    Worker::builder()
+        .queue(SIDE)
+        .remote_activity(Effect { ledger })
+}
+
 /// Carries out a program, and returns what it comes to.
 pub(crate) async fn program(ctx: Context, input: Input) -> Result<u64, Failure> {
     let (mut sum, mut signals) = (input.sum, input.signals);
+    let mut published = input.shown.published;
     for (index, step) in input.steps.iter().enumerate() {
         match step {
             Step::Signal => {
@@ -84,9 +95,14 @@ pub(crate) async fn program(ctx: Context, input: Input) -> Result<u64, Failure> 
                     steps: input.steps[index + 1..].to_vec(),
                     sum,
                     signals,
+                    shown: input.shows(),
                     fails: input.fails,
                 };
                 return ctx.continue_as_new(program, rest).await;
+            }
+            Step::Publish => {
+                published += 1;
+                ctx.publish(PROGRESS, &published)?;
             }
             other => sum = Box::pin(carry_out(&ctx, index, other, sum)).await?,
         }
@@ -185,7 +201,85 @@ async fn carry_out(ctx: &Context, index: usize, step: &Step, sum: u64) -> Result
             }
             Ok(add(sum, EITHER_WAY))
         }
-        Step::Signal | Step::Continue => Ok(sum),
+        Step::Tag { n } => {
+            ctx.set_tag(MARK, &n.to_string())
+                .map_err(|error| Failure::final_error(error.to_string()))?;
+            Ok(sum)
+        }
+        Step::Version if ctx.version("the-change", 0..=1) == 1 => Ok(add(sum, NEW_WAY)),
+        Step::Version => Err(Failure::final_error("the old way of a change was taken")),
+        Step::Remote { n, millis } => {
+            let call = ctx.activity(Effect::activity(), Ask::new(*n, *millis));
+            Ok(add(sum, call.retry(patient()).queue(SIDE).await?))
+        }
+        Step::Spread { each, slice } => {
+            let inputs: Vec<_> = each
+                .iter()
+                .map(|n| Input::new(vec![Step::Activity { n: *n, millis: 1 }]))
+                .collect();
+            let values = ctx.fan_out(program, inputs).slice(*slice).all().await?;
+            Ok(values.into_iter().fold(sum, add))
+        }
+        Step::Saga { each, fails } => saga(ctx, each, *fails, sum).await,
+        Step::Scope { n, millis, timer } => {
+            scope(ctx, Ask::new(*n, *millis), *timer).await?;
+            Ok(add(sum, EITHER_WAY))
+        }
+        Step::Signal | Step::Publish | Step::Continue => Ok(sum),
+    }
+}
+
+/// Activities side after side, all undone if the one after them fails.
+async fn saga(ctx: &Context, each: &[u64], fails: bool, sum: u64) -> Result<u64, Failure> {
+    let mut saga = ctx.saga();
+    let mut values = sum;
+    for n in each.iter().copied() {
+        let call = ctx.activity(Effect::activity(), Ask::new(n, n % 5));
+        values = add(values, call.retry(patient()).await?);
+        saga.on_undo(async move |ctx: Context| {
+            let call = ctx.activity(Effect::activity(), Ask::new(undo_of(n), 0));
+            call.retry(patient()).await
+        });
+    }
+    if !fails {
+        return Ok(values);
+    }
+    let ask = Ask {
+        failures: u32::MAX,
+        ..Ask::new(0, 1)
+    };
+    let once = RetryPolicy {
+        max_attempts: 1,
+        ..patient()
+    };
+    match ctx.activity(Effect::activity(), ask).retry(once).await {
+        Ok(_) => Err(Failure::final_error("an activity that fails succeeded")),
+        Err(error) => {
+            let because = saga.undo(error.into()).await;
+            match because.causes.is_empty() {
+                true => Ok(add(sum, UNDONE)),
+                false => Err(because),
+            }
+        }
+    }
+}
+
+/// Works for a while in a scope, and cancels a child with it.
+async fn scope(ctx: &Context, ask: Ask, timer: u64) -> Result<(), Failure> {
+    let scope = ctx.scope();
+    let child = scope.context().child(sleeper, ()).start();
+    let work = scope.context().activity(Effect::activity(), ask);
+    let work = pin!(work.retry(patient()));
+    let timer = pin!(ctx.sleep(Duration::from_millis(timer)));
+    match select(work, timer).await {
+        Either::Left((value, _)) => drop(value?),
+        Either::Right((slept, _)) => slept?,
+    }
+    scope.cancel();
+    match child.await {
+        Err(error) if error.is_cancelled() => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(()) => Err(Failure::final_error("a child that was cancelled returned")),
     }
 }
 

@@ -6,10 +6,10 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sync_workflow::{
     Client,
     id::{Position, RunId, WorkflowId},
-    journal::{HistoryRecord, RunFilter, RunInfo},
+    journal::{HistoryRecord, RunFilter, RunInfo, RunSelector},
 };
 
-use crate::load::again;
+use crate::{load::again, program::PROGRESS, workflow::decode};
 
 /// One run and its records.
 pub(crate) struct History {
@@ -17,6 +17,8 @@ pub(crate) struct History {
     pub(crate) records: Vec<HistoryRecord>,
     /// Attempts of activities that the journal still keeps.
     pub(crate) attempts_kept: usize,
+    /// What a program shows, if it does.
+    pub(crate) published: Option<u64>,
 }
 
 /// Every run.
@@ -138,9 +140,23 @@ async fn read_one(client: &Client, info: RunInfo) -> anyhow::Result<History> {
     });
     Ok(History {
         attempts_kept: loaded.await?.attempts.len(),
+        published: published(client, &info).await?,
         info,
         records,
     })
+}
+
+async fn published(client: &Client, info: &RunInfo) -> anyhow::Result<Option<u64>> {
+    if &*info.workflow != "program" {
+        return Ok(None);
+    }
+    let run = RunSelector::Run(info.run);
+    let shown = again(|| async {
+        let shown = client.journal().published(&run, PROGRESS).await;
+        shown.map_err(Into::into)
+    });
+    let shown = shown.await?;
+    shown.map(|shown| decode(&shown.payload)).transpose()
 }
 
 /// Histories for the tests of the rules.
@@ -205,6 +221,7 @@ pub(super) mod tests {
             info,
             records: records.into_iter().map(recorded).collect(),
             attempts_kept: 0,
+            published: None,
         }
     }
 

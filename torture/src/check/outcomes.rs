@@ -12,7 +12,7 @@ use sync_workflow::{
 use super::{Histories, Violation, history::History};
 use crate::{
     load::{Plan, Started},
-    program::{Expected, Input, sum_of},
+    program::{Expected, Input, MARK, Step, effect_of, sum_of, undo_of},
     workflow::{Listening, decode},
 };
 
@@ -24,6 +24,7 @@ pub(super) fn check_run(history: &History, all: &Histories, found: &mut Vec<Viol
         "sleeper" => expect_status(history, RunStatus::Cancelled),
         "failing" => expect_status(history, RunStatus::Failed),
         "listener" => listener(history),
+        "activity/effect" | "fan-out/branch" => expect_status(history, RunStatus::Completed),
         other => Err(format!("nobody knows the workflow {other}")),
     };
     let children = ended.and_then(|()| children(history, all));
@@ -39,7 +40,10 @@ pub(super) fn check_run(history: &History, all: &Histories, found: &mut Vec<Viol
 
 fn program(history: &History, all: &Histories) -> Result<(), String> {
     let input: Input = first_payload(history)?;
-    match input.expected() {
+    let expected = input.expected();
+    shows(history, &input, &expected)?;
+    undone(history, &input)?;
+    match expected {
         Expected::Completed(value) => {
             expect_status(history, RunStatus::Completed)?;
             let got: u64 = last_payload(history)?;
@@ -69,6 +73,46 @@ fn program(history: &History, all: &Histories) -> Result<(), String> {
             Ok(())
         }
     }
+}
+
+/// It shows and is found by what its chain has set last.
+fn shows(history: &History, input: &Input, expected: &Expected) -> Result<(), String> {
+    let shown = input.shows();
+    let tag = history.info.tags.get(MARK);
+    if tag.map(str::parse) != shown.tag.map(Ok) {
+        return Err(format!("its tag is {tag:?} instead of {:?}", shown.tag));
+    }
+    let published = history.published.unwrap_or_default();
+    let goes_on = matches!(expected, Expected::Continued(_));
+    // What the next run of the chain shows takes the place of what this one did.
+    if published == shown.published || goes_on && published > shown.published {
+        return Ok(());
+    }
+    let due = shown.published;
+    Err(format!("it shows {published} and has published {due}"))
+}
+
+/// What a saga has done was undone in reverse if the saga failed, and not at all otherwise.
+fn undone(history: &History, input: &Input) -> Result<(), String> {
+    for step in input.own_steps() {
+        let Step::Saga { each, fails } = step else {
+            continue;
+        };
+        let undos: Vec<u64> = each.iter().rev().map(|n| effect_of(undo_of(*n))).collect();
+        let undone: Vec<u64> = records(history)
+            .filter(|record| record.kind == RecordKind::ActivityCompleted)
+            .filter_map(|record| decode(&record.payload).ok())
+            .filter(|value| undos.contains(value))
+            .collect();
+        let is_right = match fails {
+            true => undone == undos,
+            false => undone.is_empty(),
+        };
+        if !is_right {
+            return Err(format!("of {step:?}, {undone:?} was undone"));
+        }
+    }
+    Ok(())
 }
 
 /// It heard each word once, in order.

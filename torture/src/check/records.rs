@@ -21,6 +21,7 @@ pub(super) fn check(history: &History, found: &mut Vec<Violation>) {
     positions(history, &mut tell);
     end(history, &mut tell);
     commands(history, &mut tell);
+    versions(history, &mut tell);
     timers(history, &mut tell);
     if history.info.status.is_closed() && history.attempts_kept > 0 {
         let kept = history.attempts_kept;
@@ -117,6 +118,17 @@ fn commands(history: &History, tell: &mut impl FnMut(&'static str, String)) {
     }
 }
 
+/// Each change of the code has one version.
+fn versions(history: &History, tell: &mut impl FnMut(&'static str, String)) {
+    let mut chosen = HashSet::new();
+    for entry in &history.records {
+        if entry.kind() == RecordKind::VersionChosen && !chosen.insert(&entry.record.name) {
+            let change = &entry.record.name;
+            tell("once only", format!("{change} has a version twice"));
+        }
+    }
+}
+
 fn timers(history: &History, tell: &mut impl FnMut(&'static str, String)) {
     let of_kind = |kind| {
         history
@@ -184,6 +196,17 @@ mod tests {
     fn a_command_that_completes_twice_is_found() {
         let mut records = whole();
         records[3] = record(3, RecordKind::ActivityCompleted, Some(0), "1");
+        check_rules(&history(RunStatus::Completed, records), &["once only"]);
+    }
+
+    #[test]
+    fn a_change_with_two_versions_is_found() {
+        let mut records = whole();
+        records[1] = record(1, RecordKind::VersionChosen, None, "1");
+        check_rules(&history(RunStatus::Completed, records.clone()), &[]);
+        records.pop();
+        records.push(record(4, RecordKind::VersionChosen, None, "1"));
+        records.push(record(5, RecordKind::Completed, None, "1"));
         check_rules(&history(RunStatus::Completed, records), &["once only"]);
     }
 

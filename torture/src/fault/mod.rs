@@ -5,6 +5,7 @@ mod connections;
 mod disk;
 mod drops;
 mod failover;
+mod holding;
 mod processes;
 mod proxied;
 mod servers;
@@ -184,6 +185,8 @@ pub(crate) const ALL: &[Entry] = &[
     entry!("stop", Sqlite, 3, 1000, "SIGSTOP beyond the lease, then SIGCONT" => processes::Pause),
     entry!("rolling", Postgres, 5, 200, "a new worker, then SIGTERM to an old one; nothing is tried twice" => processes::Rolling),
     entry!("rolling", Sqlite, 5, 200, "a new worker, then SIGTERM to an old one; nothing is tried twice" => processes::Rolling),
+    entry!("hold-runs", Postgres, 6, 1000, "an operator pauses runs and lets them go on, and kill -9 meanwhile" => holding::Holding),
+    entry!("hold-runs", Sqlite, 6, 1000, "an operator pauses runs and lets them go on, and kill -9 meanwhile" => holding::Holding),
     entry!("terminate", Postgres, 40, 10_000, "pg_terminate_backend of a random session of a worker" => connections::Terminate::new(4)),
     entry!("terminate-pool-1", Postgres, 15, 1000, "the same, and each worker has one shared connection" => connections::Terminate::new(1)),
     entry!("terminate-pool-2", Postgres, 15, 1000, "the same, and each worker has two shared connections" => connections::Terminate::new(2)),

@@ -34,6 +34,7 @@ impl Fault for Kill {
 /// Kills some workers at the same time, and starts others.
 pub(super) async fn kill_some(field: &mut Field, most: usize) -> anyhow::Result<Vec<Strike>> {
     let victims = field.some(most);
+    let places: Vec<_> = victims.iter().map(|pid| field.fleet.serves(*pid)).collect();
     let at = now();
     field.fleet.kill(&victims).await?;
     let mut strikes = Vec::new();
@@ -50,8 +51,8 @@ pub(super) async fn kill_some(field: &mut Field, most: usize) -> anyhow::Result<
             },
         });
     }
-    for _ in &strikes {
-        field.fleet.start()?;
+    for serves in places {
+        field.fleet.start(serves)?;
     }
     Ok(strikes)
 }
@@ -128,11 +129,8 @@ impl Fault for Rolling {
 
     async fn strike(&mut self, field: &mut Field) -> anyhow::Result<Vec<Strike>> {
         field.wait_up_to(Duration::from_millis(600)).await;
-        field.fleet.start()?;
-        let mut pids = field.fleet.pids();
-        // Not the new one.
-        pids.pop();
-        let pid = pids[field.rng.usize(..pids.len())];
+        let pid = field.anyone();
+        field.fleet.start(field.fleet.serves(pid))?;
         let held = match field.fleet.node_of(pid)? {
             Some(node) => Held::Runs(field.store.held_by(node).await?),
             None => Held::Unknown,
