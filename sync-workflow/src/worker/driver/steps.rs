@@ -185,7 +185,6 @@ impl Driver {
             ready.partition(|step| step.transaction.is_the_only_writer());
         self.steps.ready = others;
         for step in in_the_way {
-            drop(step.transaction);
             let mut failure = Failure::new("other records of the run came first");
             failure.is_contended = true;
             let command = step.command;
