@@ -1,7 +1,7 @@
 //! Payloads: typed values as the bytes that the journal keeps.
 //!
 //! Values are JSON texts. `Codecs` say what is done with those on their way to storage: compression (feature `zstd`),
-//! encryption (feature `encryption`).
+//! encryption (feature `encryption`), and where large ones are kept.
 
 #[cfg(feature = "runtime")]
 mod codecs;
@@ -10,6 +10,8 @@ mod compression;
 #[cfg(feature = "encryption")]
 mod encryption;
 pub(crate) mod envelope;
+#[cfg(feature = "runtime")]
+pub(crate) mod reference;
 
 #[cfg(feature = "runtime")]
 pub use codecs::{CodecError, Codecs};
@@ -49,7 +51,7 @@ pub(crate) fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Failure> 
     serde_json::from_slice(payload).map_err(|error| {
         let expected = std::any::type_name::<T>();
         let message = match envelope::is_enveloped(payload) {
-            true => format!("a stored value is compressed or encrypted, and no codecs were given to read this {expected}"),
+            true => format!("a stored value is compressed, encrypted or offloaded, and no codecs were given to read this {expected}"),
             false => format!("a stored value is no {expected}: {error}"),
         };
         Failure::of_kind(FailureKind::Undecodable, message).into_final()

@@ -19,8 +19,7 @@ use crate::{
     failure::{ErrorValue, Failure},
     id::{RunId, WorkflowId},
     journal::{
-        self, Debounce, Hint, IdReuse, MAX_PAYLOAD_BYTES, NewRun, Placement, StartOutcome,
-        StepTransaction, Ticket,
+        self, Debounce, Hint, IdReuse, NewRun, Placement, StartOutcome, StepTransaction, Ticket,
     },
     payload,
     tag::{InvalidTag, Tags},
@@ -223,10 +222,11 @@ where
     pub(super) fn into_new_run(self, default: IdReuse) -> Result<NewRun, Error> {
         let run = self.client.run_ids.next();
         let input = self.input.map_err(Error::Unencodable)?;
-        if input.len() > MAX_PAYLOAD_BYTES {
+        let limit = self.client.journal.max_payload_bytes();
+        if input.len() > limit {
             return Err(journal::Error::PayloadTooLarge {
                 bytes: input.len(),
-                limit: MAX_PAYLOAD_BYTES,
+                limit,
             }
             .into());
         }

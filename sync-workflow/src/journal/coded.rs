@@ -3,25 +3,28 @@
 //! Everything above sees payloads as they are, so that nothing that the engine compares (fingerprints, limits of
 //! values) depends on how they are stored. Encoding gives the same bytes each time, so that a batch in doubt is
 //! recognised by what it would have written.
+//!
+//! What is too large for its record is kept in pieces before the record that refers to it is written. So a record that is
+//! there has its pieces, and a crash in between leaves pieces that go with their run.
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
 
 use super::{
-    Attempt, Batch, BatchOutcome, BuildStore, ChildOutcome, Claim, ClaimRequest, ClaimedRun, Close,
-    Closed, Debounce, DebounceOutcome, Deleted, Deletion, DueSchedules, Fork, ForkOutcome,
-    ForkTarget, Hint, History, HistoryRecord, ImportedRun, Inbox, Journal, NewRun, NewSignal,
-    OpenTransaction, Outlook, Page, Publication, Published, QueueInfo, QueueLimits, Renewal,
+    Attempt, Batch, BatchOutcome, BuildStore, Claim, ClaimRequest, ClaimedRun, Close, Closed,
+    Debounce, DebounceOutcome, Deleted, Deletion, DueSchedules, Fork, ForkOutcome, ForkTarget,
+    Hint, History, HistoryRecord, ImportedRun, Inbox, Journal, NewRun, NewSignal, OpenTransaction,
+    Outlook, Page, Piece, PiecePlace, Publication, Published, QueueInfo, QueueLimits, Renewal,
     Result, RunCommit, RunFilter, RunInfo, RunSelector, ScheduleRow, ScheduleStore, SignalOutcome,
     SignalledStart, StartOutcome, StepTransaction, TransactionCommit, Transition, WokenRun,
-    memory::bounds::check_value,
+    memory::bounds::{check_value, within},
 };
 use crate::{
     id::{NodeId, Position, RunId},
-    payload::Codecs,
+    payload::{CodecError, Codecs, envelope::MAX_ENVELOPE_BYTES, reference::Reference},
     record::Record,
 };
 
@@ -47,6 +50,23 @@ impl Coded {
         Ok(())
     }
 
+    /// As [`Self::encode`], for what may be kept offloaded.
+    fn encode_offloaded(
+        &self,
+        run: RunId,
+        payload: &Bytes,
+        offloaded: &mut Offloaded,
+    ) -> Result<Bytes> {
+        within(payload.len(), self.codecs.max_payload_bytes())?;
+        let stored = self.codecs.encode(payload)?;
+        if !self.codecs.offloads(&stored) {
+            return Ok(stored);
+        }
+        let reference = Reference::to(&stored);
+        offloaded.payloads.push((run, reference, stored));
+        Ok(reference.to_bytes())
+    }
+
     fn encoded_record(&self, record: &Record) -> Result<Record> {
         Ok(Record {
             payload: self.encode(&record.payload)?,
@@ -54,9 +74,34 @@ impl Coded {
         })
     }
 
-    fn encoded_run(&self, run: &NewRun) -> Result<NewRun> {
+    fn encoded_record_of(
+        &self,
+        run: RunId,
+        record: &Record,
+        offloaded: &mut Offloaded,
+    ) -> Result<Record> {
+        Ok(Record {
+            payload: self.encode_offloaded(run, &record.payload, offloaded)?,
+            ..record.clone()
+        })
+    }
+
+    /// A run whose input stays in its record.
+    fn encoded_run_whole(&self, run: &NewRun) -> Result<NewRun> {
         Ok(NewRun {
             input: self.encode(&run.input)?,
+            ..run.clone()
+        })
+    }
+
+    fn encoded_run(&self, run: &NewRun, offloaded: &mut Offloaded) -> Result<NewRun> {
+        let before = offloaded.payloads.len();
+        let input = self.encode_offloaded(run.run, &run.input, offloaded)?;
+        if offloaded.payloads.len() > before {
+            offloaded.births.push(run.run);
+        }
+        Ok(NewRun {
+            input,
             ..run.clone()
         })
     }
@@ -83,45 +128,178 @@ impl Coded {
         })
     }
 
-    fn encoded_transition(&self, transition: &Transition) -> Result<Transition> {
+    fn encoded_transition(
+        &self,
+        transition: &Transition,
+        offloaded: &mut Offloaded,
+    ) -> Result<Transition> {
         let Transition::Close(close) = transition else {
             return Ok(transition.clone());
         };
-        let next = close.next.as_ref().map(|next| self.encoded_run(next));
+        let next = close.next.as_ref();
+        let next = next.map(|next| self.encoded_run(next, offloaded));
         Ok(Transition::Close(Box::new(Close {
             next: next.transpose()?,
             ..Close::clone(close)
         })))
     }
 
-    fn encoded_commit(&self, commit: &RunCommit) -> Result<RunCommit> {
+    fn encoded_commit(&self, commit: &RunCommit, offloaded: &mut Offloaded) -> Result<RunCommit> {
         Ok(RunCommit {
             run: commit.run,
-            records: all(&commit.records, |record| self.encoded_record(record))?,
-            children: all(&commit.children, |child| self.encoded_run(child))?,
+            records: all(&commit.records, |record| {
+                self.encoded_record_of(commit.run, record, offloaded)
+            })?,
+            children: all(&commit.children, |child| self.encoded_run(child, offloaded))?,
             consumed_signals: commit.consumed_signals.clone(),
             attempts: all(&commit.attempts, |attempt| self.encoded_attempt(attempt))?,
             settled_attempts: commit.settled_attempts.clone(),
             published: all(&commit.published, |shown| self.encoded_publication(shown))?,
             tags: commit.tags.clone(),
-            transition: self.encoded_transition(&commit.transition)?,
+            transition: self.encoded_transition(&commit.transition, offloaded)?,
         })
     }
 
-    fn encoded_batch(&self, batch: &Batch) -> Result<Batch> {
+    fn encoded_batch(&self, batch: &Batch, offloaded: &mut Offloaded) -> Result<Batch> {
         Ok(Batch {
-            runs: all(&batch.runs, |commit| self.encoded_commit(commit))?,
-            starts: all(&batch.starts, |run| self.encoded_run(run))?,
+            runs: all(&batch.runs, |commit| self.encoded_commit(commit, offloaded))?,
+            starts: all(&batch.starts, |run| self.encoded_run(run, offloaded))?,
         })
     }
 
-    fn decoded_end(&self, closed: Option<Closed>) -> Result<Option<Closed>> {
+    /// Keeps what records are about to refer to, piece by piece.
+    async fn keep(&self, offloaded: &Offloaded) -> Result<()> {
+        for (run, reference, stored) in &offloaded.payloads {
+            let pieces = (0..stored.len()).step_by(Piece::BYTES);
+            for (from, number) in pieces.zip(0..) {
+                let to = stored.len().min(from + Piece::BYTES);
+                let piece = Piece {
+                    run: *run,
+                    place: PiecePlace {
+                        digest: reference.digest,
+                        number,
+                    },
+                    bytes: stored.slice(from..to),
+                    is_before_birth: offloaded.births.contains(run),
+                };
+                self.journal.keep_piece(&piece).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps for a fork what the records refer to that it is to begin with.
+    async fn copy_pieces(&self, fork: &Fork) -> Result<Offloaded> {
+        const PAGE: u32 = 1_000;
+        let mut births = Offloaded::default();
+        let end = fork.forked.position.0;
+        let mut from = 0;
+        while from < end {
+            let limit = PAGE.min(end - from);
+            let page = self
+                .journal
+                .load(fork.origin, Position(from), limit)
+                .await?;
+            for record in &page.records {
+                if let Some(reference) = Reference::in_record(&record.payload)? {
+                    births.births = vec![fork.run];
+                    self.copy_payload(fork, reference).await?;
+                }
+            }
+            if page.records.is_empty() {
+                break;
+            }
+            from += limit;
+        }
+        Ok(births)
+    }
+
+    async fn copy_payload(&self, fork: &Fork, reference: Reference) -> Result<()> {
+        let (mut copied, mut number) = (0, 0);
+        while copied < reference.length {
+            let digest = reference.digest;
+            let place = PiecePlace { digest, number };
+            let piece = self.journal.piece(fork.origin, place).await?;
+            let Some(bytes) = piece.filter(|piece| !piece.is_empty()) else {
+                return Err(CodecError::Missing { piece: number }.into());
+            };
+            copied += bytes.len() as u64;
+            number += 1;
+            let piece = Piece {
+                run: fork.run,
+                place,
+                bytes,
+                is_before_birth: true,
+            };
+            self.journal.keep_piece(&piece).await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets what was kept for runs that were not started after all.
+    async fn settle(&self, offloaded: &Offloaded) {
+        if offloaded.births.is_empty() {
+            return;
+        }
+        // Whoever keeps something later does it otherwise.
+        if let Err(error) = self.journal.settle_pieces(&offloaded.births).await {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "pieces_not_settled"
+            );
+        }
+    }
+
+    /// A payload of a run as it was before it was stored.
+    async fn read(&self, run: RunId, payload: &mut Bytes) -> Result<()> {
+        if let Some(reference) = Reference::in_record(payload)? {
+            *payload = self.gathered(run, reference).await?;
+        }
+        self.decode(payload)
+    }
+
+    /// A payload that is kept offloaded, one piece after the other.
+    async fn gathered(&self, run: RunId, reference: Reference) -> Result<Bytes> {
+        let limit = self.codecs.max_payload_bytes();
+        let length = usize::try_from(reference.length).unwrap_or(usize::MAX);
+        if length > limit.saturating_add(MAX_ENVELOPE_BYTES) {
+            let bytes = length;
+            return Err(CodecError::TooLarge { bytes, limit }.into());
+        }
+        let mut whole = BytesMut::with_capacity(length);
+        let mut number = 0;
+        while whole.len() < length {
+            let digest = reference.digest;
+            let place = PiecePlace { digest, number };
+            match self.journal.piece(run, place).await? {
+                Some(piece) if !piece.is_empty() => whole.extend_from_slice(&piece),
+                Some(_) | None => return Err(CodecError::Missing { piece: number }.into()),
+            }
+            number += 1;
+        }
+        let whole = whole.freeze();
+        match Reference::to(&whole) == reference {
+            true => Ok(whole),
+            false => Err(CodecError::Damaged { what: "pieces" }.into()),
+        }
+    }
+
+    async fn read_end(&self, run: RunId, closed: Option<Closed>) -> Result<Option<Closed>> {
         let Some(mut closed) = closed else {
             return Ok(None);
         };
-        self.decode(&mut closed.payload)?;
+        self.read(run, &mut closed.payload).await?;
         Ok(Some(closed))
     }
+}
+
+/// What is offloaded for a write, before it.
+#[derive(Default)]
+struct Offloaded {
+    /// As they are stored, each with its run and what refers to it.
+    payloads: Vec<(RunId, Reference, Bytes)>,
+    /// Those of the runs that the write is to start.
+    births: Vec<RunId>,
 }
 
 fn all<T, U>(items: &[T], encoded: impl FnMut(&T) -> Result<U>) -> Result<Vec<U>> {
@@ -137,6 +315,22 @@ impl Journal for Coded {
 
     fn commits_at_once(&self) -> usize {
         self.journal.commits_at_once()
+    }
+
+    fn max_payload_bytes(&self) -> usize {
+        self.codecs.max_payload_bytes()
+    }
+
+    async fn keep_piece(&self, piece: &Piece) -> Result<()> {
+        self.journal.keep_piece(piece).await
+    }
+
+    async fn piece(&self, run: RunId, place: PiecePlace) -> Result<Option<Bytes>> {
+        self.journal.piece(run, place).await
+    }
+
+    async fn settle_pieces(&self, runs: &[RunId]) -> Result<()> {
+        self.journal.settle_pieces(runs).await
     }
 
     async fn enlist(&self, node: NodeId, lease: Duration) -> Result<Timestamp> {
@@ -169,11 +363,16 @@ impl Journal for Coded {
     }
 
     async fn commit(&self, node: NodeId, batch: &Batch) -> Result<BatchOutcome> {
-        self.journal.commit(node, &self.encoded_batch(batch)?).await
+        let mut offloaded = Offloaded::default();
+        let batch = self.encoded_batch(batch, &mut offloaded)?;
+        self.keep(&offloaded).await?;
+        let outcome = self.journal.commit(node, &batch).await?;
+        self.settle(&offloaded).await;
+        Ok(outcome)
     }
 
     async fn was_committed(&self, node: NodeId, batch: &Batch) -> Result<Option<bool>> {
-        let batch = self.encoded_batch(batch)?;
+        let batch = self.encoded_batch(batch, &mut Offloaded::default())?;
         self.journal.was_committed(node, &batch).await
     }
 
@@ -188,7 +387,7 @@ impl Journal for Coded {
     async fn load(&self, run: RunId, from: Position, limit: u32) -> Result<History> {
         let mut history = self.journal.load(run, from, limit).await?;
         for record in &mut history.records {
-            self.decode(&mut record.payload)?;
+            self.read(run, &mut record.payload).await?;
         }
         for attempt in &mut history.attempts {
             self.decode(&mut attempt.failure)?;
@@ -202,16 +401,10 @@ impl Journal for Coded {
         for signal in &mut inbox.signals {
             self.decode(&mut signal.payload)?;
         }
-        let decoded = |outcome: ChildOutcome| -> Result<ChildOutcome> {
-            let closed = self.decoded_end(outcome.closed)?;
-            Ok(ChildOutcome { closed, ..outcome })
-        };
-        let children = inbox
-            .children
-            .into_iter()
-            .map(decoded)
-            .collect::<Result<_>>()?;
-        Ok(Inbox { children, ..inbox })
+        for outcome in &mut inbox.children {
+            outcome.closed = self.read_end(outcome.child, outcome.closed.take()).await?;
+        }
+        Ok(inbox)
     }
 
     async fn begin(&self) -> Result<OpenTransaction> {
@@ -231,7 +424,12 @@ impl Journal for Coded {
     }
 
     async fn start(&self, run: &NewRun) -> Result<StartOutcome> {
-        self.journal.start(&self.encoded_run(run)?).await
+        let mut offloaded = Offloaded::default();
+        let run = self.encoded_run(run, &mut offloaded)?;
+        self.keep(&offloaded).await?;
+        let outcome = self.journal.start(&run).await?;
+        self.settle(&offloaded).await;
+        Ok(outcome)
     }
 
     async fn start_in(
@@ -239,7 +437,7 @@ impl Journal for Coded {
         transaction: StepTransaction<'_>,
         run: &NewRun,
     ) -> Result<StartOutcome> {
-        let run = self.encoded_run(run)?;
+        let run = self.encoded_run_whole(run)?;
         self.journal.start_in(transaction, &run).await
     }
 
@@ -262,8 +460,13 @@ impl Journal for Coded {
     }
 
     async fn signal_with_start(&self, run: &NewRun, signal: &NewSignal) -> Result<SignalledStart> {
-        let (run, signal) = (self.encoded_run(run)?, self.encoded_signal(signal)?);
-        self.journal.signal_with_start(&run, &signal).await
+        let mut offloaded = Offloaded::default();
+        let signal = self.encoded_signal(signal)?;
+        let run = self.encoded_run(run, &mut offloaded)?;
+        self.keep(&offloaded).await?;
+        let outcome = self.journal.signal_with_start(&run, &signal).await?;
+        self.settle(&offloaded).await;
+        Ok(outcome)
     }
 
     async fn signal_with_start_in(
@@ -272,14 +475,14 @@ impl Journal for Coded {
         run: &NewRun,
         signal: &NewSignal,
     ) -> Result<SignalledStart> {
-        let (run, signal) = (self.encoded_run(run)?, self.encoded_signal(signal)?);
+        let (run, signal) = (self.encoded_run_whole(run)?, self.encoded_signal(signal)?);
         self.journal
             .signal_with_start_in(transaction, &run, &signal)
             .await
     }
 
     async fn debounce(&self, run: &NewRun, debounce: Debounce) -> Result<DebounceOutcome> {
-        let run = self.encoded_run(run)?;
+        let run = self.encoded_run_whole(run)?;
         self.journal.debounce(&run, debounce).await
     }
 
@@ -305,7 +508,7 @@ impl Journal for Coded {
     }
 
     async fn outcome(&self, run: RunId) -> Result<Option<Closed>> {
-        self.decoded_end(self.journal.outcome(run).await?)
+        self.read_end(run, self.journal.outcome(run).await?).await
     }
 
     async fn published(&self, run: &RunSelector, name: &str) -> Result<Option<Published>> {
@@ -327,9 +530,12 @@ impl Journal for Coded {
     async fn history(&self, run: RunId, from: Position, limit: u32) -> Result<Page<HistoryRecord>> {
         let mut page = self.journal.history(run, from, limit).await?;
         for item in &mut page.items {
-            // A person sees the rest of a history of which some cannot be read.
-            if let Ok(payload) = self.codecs.decode(&item.record.payload) {
-                item.record.payload = payload;
+            let mut payload = item.record.payload.clone();
+            match self.read(run, &mut payload).await {
+                Ok(()) => item.record.payload = payload,
+                Err(error) if error.is_transient() => return Err(error),
+                // A person sees the rest of a history of which some cannot be read.
+                Err(_) => {}
             }
         }
         Ok(page)
@@ -352,21 +558,28 @@ impl Journal for Coded {
     }
 
     async fn import(&self, run: &ImportedRun) -> Result<StartOutcome> {
-        let encoded = |item: &HistoryRecord| {
-            Ok(HistoryRecord {
-                record: self.encoded_record(&item.record)?,
-                recorded_at: item.recorded_at,
-            })
-        };
+        let mut offloaded = Offloaded::default();
         let imported = ImportedRun {
-            records: all(&run.records, encoded)?,
+            records: all(&run.records, |item| {
+                Ok(HistoryRecord {
+                    record: self.encoded_record_of(run.run, &item.record, &mut offloaded)?,
+                    recorded_at: item.recorded_at,
+                })
+            })?,
             ..run.clone()
         };
-        self.journal.import(&imported).await
+        if !offloaded.payloads.is_empty() {
+            offloaded.births.push(run.run);
+        }
+        self.keep(&offloaded).await?;
+        let outcome = self.journal.import(&imported).await?;
+        self.settle(&offloaded).await;
+        Ok(outcome)
     }
 
     async fn fork(&self, fork: &Fork) -> Result<ForkOutcome> {
-        // What is copied is copied as it is stored.
+        // What is copied is copied as it is stored, with what it refers to.
+        let births = self.copy_pieces(fork).await?;
         let target = match &fork.target {
             ForkTarget::Same { last, children } => ForkTarget::Same {
                 last: self.encoded_record(last)?,
@@ -380,7 +593,9 @@ impl Journal for Coded {
             target,
             ..fork.clone()
         };
-        self.journal.fork(&fork).await
+        let outcome = self.journal.fork(&fork).await?;
+        self.settle(&births).await;
+        Ok(outcome)
     }
 
     fn schedules(&self) -> &dyn ScheduleStore {

@@ -13,6 +13,7 @@ mod debounce;
 mod deletion;
 mod error;
 mod fork;
+mod piece;
 mod queue;
 mod reuse;
 mod run;
@@ -23,6 +24,7 @@ mod seal;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use jiff::Timestamp;
 
 pub use batch::{
@@ -34,6 +36,7 @@ pub use debounce::{Debounce, DebounceOutcome};
 pub use deletion::{Deleted, Deletion, DeletionPlace};
 pub use error::Error;
 pub use fork::{Fork, ForkOutcome, ForkTarget};
+pub use piece::{Piece, PiecePlace};
 pub use queue::{Admission, Managed, QueueInfo, QueueLimits, Rate, Ticket};
 pub use reuse::IdReuse;
 pub use run::{
@@ -112,6 +115,34 @@ pub trait Journal: Send + Sync + 'static {
     /// more than one.
     fn commits_at_once(&self) -> usize {
         1
+    }
+
+    /// The longest payload of a record, and of the input of a run that is started in a transaction of its own, in bytes.
+    fn max_payload_bytes(&self) -> usize {
+        MAX_PAYLOAD_BYTES
+    }
+
+    /// Keeps a piece of a large payload, for a record that is to refer to it. For a run that does not exist only if it
+    /// is about to be started. What is kept goes with its run; for one that was never started, with [`Self::settle_pieces`],
+    /// or once others have kept pieces a day later. Doing it twice is harmless.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] where the journal keeps none.
+    async fn keep_piece(&self, _piece: &Piece) -> Result<()> {
+        Err(Error::Unsupported {
+            what: "payloads that are offloaded",
+        })
+    }
+
+    /// A piece of a large payload of a run; `None` where there is none.
+    async fn piece(&self, _run: RunId, _place: PiecePlace) -> Result<Option<Bytes>> {
+        Ok(None)
+    }
+
+    /// Forgets the pieces of those of the runs that do not exist. Doing it twice is harmless.
+    async fn settle_pieces(&self, _runs: &[RunId]) -> Result<()> {
+        Ok(())
     }
 
     /// Inserts the lease row of a new node, which ends `lease` from now, and returns the

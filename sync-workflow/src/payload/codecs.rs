@@ -9,7 +9,7 @@ use super::compression::Compression;
 #[cfg(feature = "encryption")]
 use super::encryption::EncryptionKeys;
 use super::envelope::{self, Envelope};
-use crate::journal::{Journal, coded::Coded};
+use crate::journal::{Journal, MAX_PAYLOAD_BYTES, coded::Coded};
 
 /// What is done with payloads before they are stored: inputs, outputs, signals, updates, published values, failures
 /// and progress details. Ids, names, the reasons of parked runs and trace contexts stay as they are.
@@ -39,6 +39,33 @@ pub struct Codecs {
     compression: Option<Compression>,
     #[cfg(feature = "encryption")]
     keys: Option<EncryptionKeys>,
+    offload: Option<Offload>,
+}
+
+/// Which payloads are offloaded.
+#[derive(Debug, Clone, Copy)]
+struct Offload {
+    /// From this size on, in bytes as they are stored.
+    from: usize,
+    /// The largest, in bytes before they are encoded.
+    up_to: usize,
+}
+
+/// The smallest payload that is offloaded, unless the caller says otherwise: what a commit of many runs carries without
+/// keeping them waiting.
+const OFFLOAD_FROM: usize = 256 * 1024;
+/// The largest, unless the caller says otherwise: a replay has all payloads of its run in memory.
+const OFFLOAD_UP_TO: usize = 64 * 1024 * 1024;
+/// The largest that can be asked for.
+const MOST_OFFLOADED: usize = 1024 * 1024 * 1024;
+
+impl Default for Offload {
+    fn default() -> Self {
+        Self {
+            from: OFFLOAD_FROM,
+            up_to: OFFLOAD_UP_TO,
+        }
+    }
 }
 
 impl Codecs {
@@ -74,6 +101,52 @@ impl Codecs {
     pub fn aes_256_gcm(mut self, keys: EncryptionKeys) -> Self {
         self.keys = Some(keys);
         self
+    }
+
+    /// Offloads payloads that have 256 KiB or more once they are encoded, of up to 64 MiB before: to pieces in a table of
+    /// their own, while their record refers to them. It is the last step of a chain, wherever it is named.
+    ///
+    /// So are the inputs of runs, and what activities and child workflows return and runs end with. What is signalled,
+    /// published or reported as progress, what a transactional step returns, and the inputs of runs that are started in a
+    /// transaction of the caller's or debounced stay in their rows, up to
+    /// [`MAX_PAYLOAD_BYTES`](crate::journal::MAX_PAYLOAD_BYTES).
+    #[must_use]
+    pub fn offload(mut self) -> Self {
+        self.offload = Some(self.offload.unwrap_or_default());
+        self
+    }
+
+    /// As [`Self::offload`], from so many bytes on, as they are stored, instead of 256 KiB; 4 MiB at most.
+    #[must_use]
+    pub fn offload_from(mut self, bytes: usize) -> Self {
+        self.offload = Some(Offload {
+            from: bytes.min(MAX_PAYLOAD_BYTES),
+            ..self.offload.unwrap_or_default()
+        });
+        self
+    }
+
+    /// As [`Self::offload`], of up to so many bytes, instead of 64 MiB; 4 MiB at least, 1 GiB at most. All payloads of a
+    /// run are in memory while it is.
+    #[must_use]
+    pub fn offload_up_to(mut self, bytes: usize) -> Self {
+        self.offload = Some(Offload {
+            up_to: bytes.clamp(MAX_PAYLOAD_BYTES, MOST_OFFLOADED),
+            ..self.offload.unwrap_or_default()
+        });
+        self
+    }
+
+    /// The longest payload that a record may hold or refer to, in bytes.
+    pub(crate) fn max_payload_bytes(&self) -> usize {
+        self.offload
+            .map_or(MAX_PAYLOAD_BYTES, |offload| offload.up_to)
+    }
+
+    /// Whether a payload is offloaded, as it is stored.
+    pub(crate) fn offloads(&self, stored: &Bytes) -> bool {
+        self.offload
+            .is_some_and(|offload| stored.len() >= offload.from.max(1))
     }
 
     /// A journal whose payloads are encoded on their way to storage and decoded on their way back.
@@ -123,8 +196,9 @@ impl Codecs {
             };
             payload = match Envelope::from_byte(byte) {
                 Some(Envelope::Verbatim) => return Ok(rest),
-                Some(Envelope::Zstd) => decompress(&rest)?,
+                Some(Envelope::Zstd) => decompress(&rest, self.max_payload_bytes())?,
                 Some(Envelope::Aes256Gcm) => self.decrypt(&rest)?,
+                Some(Envelope::Offloaded) => return Err(CodecError::Offloaded),
                 None => return Err(CodecError::UnknownEnvelope { byte }),
             };
         }
@@ -145,12 +219,12 @@ impl Codecs {
 }
 
 #[cfg(feature = "zstd")]
-fn decompress(compressed: &[u8]) -> Result<Bytes, CodecError> {
-    Compression::decompress(compressed)
+fn decompress(compressed: &[u8], limit: usize) -> Result<Bytes, CodecError> {
+    Compression::decompress(compressed, limit)
 }
 
 #[cfg(not(feature = "zstd"))]
-fn decompress(_compressed: &[u8]) -> Result<Bytes, CodecError> {
+fn decompress(_compressed: &[u8], _limit: usize) -> Result<Bytes, CodecError> {
     Err(CodecError::NotBuilt { feature: "zstd" })
 }
 
@@ -162,6 +236,7 @@ impl fmt::Debug for Codecs {
         chain.field("compression", &self.compression);
         #[cfg(feature = "encryption")]
         chain.field("keys", &self.keys);
+        chain.field("offload", &self.offload);
         chain.finish()
     }
 }
@@ -183,8 +258,9 @@ pub enum CodecError {
         /// Which of its bytes.
         what: &'static str,
     },
-    /// It is larger than [`MAX_PAYLOAD_BYTES`](crate::journal::MAX_PAYLOAD_BYTES) once it is decompressed.
-    #[error("a payload has {bytes} bytes once decompressed, more than the limit of {limit} bytes")]
+    /// It is larger than [`MAX_PAYLOAD_BYTES`](crate::journal::MAX_PAYLOAD_BYTES), or what [`Codecs::offload_up_to`] says,
+    /// once it is read.
+    #[error("a payload has {bytes} bytes, more than the limit of {limit} bytes")]
     TooLarge {
         /// The size that it claims, in bytes.
         bytes: usize,
@@ -197,6 +273,15 @@ pub enum CodecError {
         /// Its first byte.
         byte: u8,
     },
+    /// It is offloaded from its record, and a piece of it is gone.
+    #[error("piece {piece} of a payload that is offloaded is missing")]
+    Missing {
+        /// Which piece, from zero on.
+        piece: u32,
+    },
+    /// It is offloaded from its record, and only a journal can tell it.
+    #[error("a payload is offloaded from its record")]
+    Offloaded,
     /// This program was built without the feature that reads it.
     #[error("a payload cannot be read without the feature {feature:?}")]
     NotBuilt {
@@ -214,7 +299,6 @@ pub enum CodecError {
 #[cfg(all(test, feature = "zstd", feature = "encryption"))]
 mod tests {
     use super::*;
-    use crate::journal::MAX_PAYLOAD_BYTES;
 
     fn keys() -> EncryptionKeys {
         EncryptionKeys::new("new", [1; 32])

@@ -10,7 +10,6 @@ use super::{
     codecs::CodecError,
     envelope::{Envelope, MAX_ENVELOPE_BYTES},
 };
-use crate::journal::MAX_PAYLOAD_BYTES;
 
 /// Below so many bytes compression gains too little.
 const WORTH_COMPRESSING: usize = 1_024;
@@ -61,8 +60,7 @@ impl Compression {
     }
 
     /// What was compressed. No more memory is taken than the largest payload may have.
-    pub(super) fn decompress(stored: &[u8]) -> Result<Bytes, CodecError> {
-        const LIMIT: usize = MAX_PAYLOAD_BYTES + MAX_ENVELOPE_BYTES;
+    pub(super) fn decompress(stored: &[u8], limit: usize) -> Result<Bytes, CodecError> {
         let damaged = CodecError::Damaged {
             what: "compressed bytes",
         };
@@ -70,10 +68,10 @@ impl Compression {
             return Err(damaged);
         };
         let length = u32::from_le_bytes(*length) as usize;
-        if length > LIMIT {
+        if length > limit + MAX_ENVELOPE_BYTES {
             return Err(CodecError::TooLarge {
                 bytes: length,
-                limit: MAX_PAYLOAD_BYTES,
+                limit,
             });
         }
         match zstd::bulk::decompress(frame, length) {

@@ -15,6 +15,8 @@ pub(crate) enum Envelope {
     Zstd = 2,
     /// It was encrypted with AES-256-GCM. What it decrypts to may have an envelope of its own.
     Aes256Gcm = 3,
+    /// It is kept in pieces, in a table of its own. The rest says which: a [`Reference`](super::reference::Reference).
+    Offloaded = 4,
 }
 
 /// The most that envelopes add to a payload, in bytes.
@@ -37,7 +39,7 @@ pub(crate) fn opened(stored: &Bytes) -> Option<(u8, Bytes)> {
 impl Envelope {
     /// The envelope that a byte stands for, if this version knows it.
     pub(crate) fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Verbatim, Self::Zstd, Self::Aes256Gcm]
+        [Self::Verbatim, Self::Zstd, Self::Aes256Gcm, Self::Offloaded]
             .into_iter()
             .find(|envelope| *envelope as u8 == byte)
     }

@@ -581,9 +581,8 @@ fn empty_commit(run: RunId) -> RunCommit {
 }
 
 /// The failure of a step or activity whose output is too large to be stored.
-fn too_large(bytes: usize) -> Failure {
+fn too_large(bytes: usize, limit: usize) -> Failure {
     Failure::final_error(format!(
-        "the output has {bytes} bytes, more than the limit of {} bytes",
-        crate::journal::MAX_PAYLOAD_BYTES
+        "the output has {bytes} bytes, more than the limit of {limit} bytes"
     ))
 }

@@ -13,6 +13,11 @@ fn codecs() -> Codecs {
     Codecs::json().zstd(3).zstd_from(0).aes_256_gcm(keys)
 }
 
+/// Everything that may be is offloaded.
+fn offloading() -> Codecs {
+    codecs().offload().offload_from(1).offload_up_to(0)
+}
+
 mod memory {
     use super::*;
 
@@ -25,8 +30,10 @@ mod memory {
     #[tokio::test]
     async fn a_journal_behind_codecs_answers_as_one_without() -> anyhow::Result<()> {
         for seed in 0..8 {
-            let coded = codecs().on(Arc::new(MemoryJournal::new()));
-            compare(seed, 160, &MemoryJournal::new(), &*coded).await?;
+            for chain in [codecs(), offloading()] {
+                let coded = chain.on(Arc::new(MemoryJournal::new()));
+                compare(seed, 160, &MemoryJournal::new(), &*coded).await?;
+            }
         }
         Ok(())
     }
@@ -39,7 +46,7 @@ mod sqlite {
     async fn fresh() -> (Arc<dyn Journal>, Scratch) {
         let scratch = Scratch::new().unwrap();
         let journal = scratch.open().await.unwrap();
-        (codecs().on(Arc::new(journal)), scratch)
+        (offloading().on(Arc::new(journal)), scratch)
     }
 
     sync_workflow::journal_conformance!(fresh);
@@ -54,7 +61,7 @@ mod postgres {
     async fn fresh() -> (Arc<dyn Journal>, Database) {
         let database = Database::create().unwrap();
         let journal = PostgresJournal::connect(database.url()).await.unwrap();
-        (codecs().on(Arc::new(journal)), database)
+        (offloading().on(Arc::new(journal)), database)
     }
 
     sync_workflow::journal_conformance!(fresh);

@@ -9,5 +9,6 @@ mod differential;
 mod engine;
 mod kinds;
 mod memory;
+mod offload;
 mod postgres;
 mod sqlite;

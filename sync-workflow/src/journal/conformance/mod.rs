@@ -33,6 +33,7 @@ cases!(
     nodes,
     operators,
     pausing,
+    pieces,
     publishing,
     queues,
     reading,
@@ -201,6 +202,11 @@ macro_rules! journal_conformance {
                 a_paused_run_can_be_terminated
                 only_an_open_run_pauses_and_only_a_paused_one_resumes
                 a_run_that_continues_as_new_stays_paused
+            }
+            pieces {
+                a_piece_comes_back_as_it_was_kept
+                pieces_are_kept_for_runs_that_are_there_or_about_to_be
+                pieces_are_deleted_with_their_run
             }
             publishing {
                 what_a_run_publishes_is_shown_until_it_publishes_again

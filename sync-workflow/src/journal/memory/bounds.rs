@@ -102,7 +102,8 @@ fn check(payload: &Bytes) -> Result<()> {
     within(payload.len(), limit)
 }
 
-const fn within(bytes: usize, limit: usize) -> Result<()> {
+/// Refuses what is larger than a limit, in bytes.
+pub(in crate::journal) const fn within(bytes: usize, limit: usize) -> Result<()> {
     if bytes > limit {
         return Err(Error::PayloadTooLarge { bytes, limit });
     }

@@ -63,6 +63,7 @@ impl State {
         let Some(run) = self.remove(id) else {
             return;
         };
+        self.pieces.forget(id);
         if run.status() == RunStatus::ContinuedAsNew {
             return;
         }

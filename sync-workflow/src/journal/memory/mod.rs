@@ -9,6 +9,7 @@ mod delete;
 pub(in crate::journal) mod deliver;
 mod fork;
 mod import;
+mod pieces;
 mod queues;
 mod read;
 mod schedule;
@@ -22,15 +23,17 @@ use std::{
 
 use async_trait::async_trait;
 use bulletin::Bulletin;
+use bytes::Bytes;
 use jiff::Timestamp;
 use state::State;
 
 use super::{
     Batch, BatchOutcome, BuildStore, Claim, ClaimRequest, ClaimedRun, Closed, Debounce,
     DebounceOutcome, Deleted, Deletion, Error, Fork, ForkOutcome, Hint, History, HistoryRecord,
-    ImportedRun, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Outlook, Page, Published,
-    QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector, ScheduleStore,
-    SignalOutcome, SignalledStart, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
+    ImportedRun, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Outlook, Page, Piece,
+    PiecePlace, Published, QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo,
+    RunSelector, ScheduleStore, SignalOutcome, SignalledStart, StartOutcome, StepTransaction,
+    TransactionCommit, WokenRun,
 };
 use crate::{
     id::{NodeId, Position, RunId},
@@ -168,6 +171,22 @@ pub(in crate::journal) fn lease_end(now: Timestamp, lease: Duration) -> Timestam
 
 #[async_trait]
 impl Journal for MemoryJournal {
+    async fn keep_piece(&self, piece: &Piece) -> Result<()> {
+        self.turn().await;
+        self.lock().keep_piece(piece, self.now());
+        Ok(())
+    }
+
+    async fn piece(&self, run: RunId, place: PiecePlace) -> Result<Option<Bytes>> {
+        self.turn().await;
+        Ok(self.lock().piece(run, place))
+    }
+
+    async fn settle_pieces(&self, runs: &[RunId]) -> Result<()> {
+        self.lock().settle_pieces(runs);
+        Ok(())
+    }
+
     async fn enlist(&self, node: NodeId, lease: Duration) -> Result<Timestamp> {
         let now = self.now();
         self.lock().nodes.insert(node, lease_end(now, lease));

@@ -7,7 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{build::Declared, queues::Queue};
+use super::{build::Declared, pieces::Pieces, queues::Queue};
 use crate::{
     id::{BuildId, CommandId, NodeId, Position, RunId, WorkflowId},
     journal::{
@@ -39,6 +39,7 @@ pub(super) struct State {
     pub(super) queues: BTreeMap<Arc<str>, Queue>,
     /// What each chain shows, by name.
     pub(super) published: HashMap<RunId, BTreeMap<Arc<str>, Published>>,
+    pub(super) pieces: Pieces,
     pub(super) schedules: BTreeMap<Arc<str>, ScheduleRow>,
     pub(super) last_signal: i64,
     /// Whether the runs of all queues stand in one, as for the one worker of a test.

@@ -6,7 +6,8 @@ use super::{
     commit::not_before,
     connection::Shared,
     failure::Effect,
-    start::{MAX_ROUNDS, makes_room, micros, overtaken, start_after},
+    nodes::microseconds,
+    start::{MAX_ROUNDS, makes_room, overtaken, start_after},
 };
 use crate::{
     id::RunId,
@@ -82,8 +83,8 @@ async fn replace(
         .bind(&new.input[..])
         .bind(seal(run, &new.first_record()))
         .bind(not_before(new.placement))
-        .bind(micros(debounce.quiet_for))
-        .bind(micros(debounce.longest_wait));
+        .bind(microseconds(debounce.quiet_for))
+        .bind(microseconds(debounce.longest_wait));
     let row = shared.row(Effect::Commit, query).await?;
     Ok(row.unwrap_or_default())
 }

@@ -51,6 +51,8 @@ WITH turn AS MATERIALIZED (
     DELETE FROM sync_workflow.journal WHERE run_id = ANY (ARRAY(SELECT run_id FROM doomed))
 ), attempts AS (
     DELETE FROM sync_workflow.attempts WHERE run_id = ANY (ARRAY(SELECT run_id FROM doomed))
+), pieces AS (
+    DELETE FROM sync_workflow.payload_pieces WHERE run_id = ANY (ARRAY(SELECT run_id FROM doomed))
 ), parked AS (
     DELETE FROM sync_workflow.parked WHERE run_id = ANY (ARRAY(SELECT run_id FROM doomed))
 ), tags AS (

@@ -81,6 +81,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "forks",
         sql: include_str!("../../../../migrations/postgres/0012_forks.sql"),
     },
+    Migration {
+        version: 13,
+        name: "payloads",
+        sql: include_str!("../../../../migrations/postgres/0013_payloads.sql"),
+    },
 ];
 
 const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version;

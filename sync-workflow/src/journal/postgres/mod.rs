@@ -31,6 +31,7 @@ mod list;
 mod migrate;
 mod nodes;
 mod options;
+mod pieces;
 mod pooling;
 mod published;
 mod queues;
@@ -48,6 +49,7 @@ mod unit;
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use jiff::Timestamp;
 use sqlx::{PgPool, postgres::PgConnectOptions};
 
@@ -61,9 +63,10 @@ use self::{
 use super::{
     Batch, BatchOutcome, BuildStore, Claim, ClaimRequest, ClaimedRun, Closed, Debounce,
     DebounceOutcome, Deleted, Deletion, Error, Fork, ForkOutcome, Hint, History, HistoryRecord,
-    ImportedRun, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Outlook, Page, Published,
-    QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector, ScheduleStore,
-    SignalOutcome, SignalledStart, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
+    ImportedRun, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Outlook, Page, Piece,
+    PiecePlace, Published, QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo,
+    RunSelector, ScheduleStore, SignalOutcome, SignalledStart, StartOutcome, StepTransaction,
+    TransactionCommit, WokenRun,
     memory::{
         bounds::{
             check_batch, check_fork, check_imported, check_limits, check_new_run, check_record,
@@ -219,6 +222,18 @@ impl Journal for PostgresJournal {
         let separate = Self::assemble(self.session.clone(), self.listen.clone(), shared, steps);
         separate.leases.warm().await?;
         Ok(Some(Arc::new(separate)))
+    }
+
+    async fn keep_piece(&self, piece: &Piece) -> Result<()> {
+        pieces::keep(&self.shared, piece).await
+    }
+
+    async fn piece(&self, run: RunId, place: PiecePlace) -> Result<Option<Bytes>> {
+        pieces::find(&self.shared, run, place).await
+    }
+
+    async fn settle_pieces(&self, runs: &[RunId]) -> Result<()> {
+        pieces::settle(&self.shared, runs).await
     }
 
     async fn enlist(&self, node: NodeId, lease: Duration) -> Result<Timestamp> {

@@ -13,6 +13,7 @@ use super::{
     commit::not_before,
     connection::Shared,
     failure::{self, Effect},
+    nodes::microseconds,
     pooling::Opening,
 };
 use crate::{
@@ -58,9 +59,6 @@ FROM (VALUES (1)) AS always LEFT JOIN latest ON true";
 /// How often a start looks again after another start of the same workflow id was faster.
 pub(super) const MAX_ROUNDS: u32 = 16;
 
-/// The longest delay in microseconds: beyond any calendar of an application, within that of the database.
-const MAX_DELAY: i64 = 1_000 * 365 * 86_400 * 1_000_000;
-
 type StartRow = (bool, Option<Uuid>, Option<i16>);
 
 /// Whether a run with this status makes room for a new one of its workflow id.
@@ -86,7 +84,7 @@ pub(super) async fn start_after(
     delay: Option<Duration>,
 ) -> Result<StartOutcome> {
     for _ in 0..MAX_ROUNDS {
-        let query = bound(START, new).bind(delay.map(micros));
+        let query = bound(START, new).bind(delay.map(microseconds));
         let row = shared.row(Effect::Commit, query).await?;
         if let Some(outcome) = outcome(new, row) {
             return Ok(outcome);
@@ -162,11 +160,6 @@ fn outcome(new: &NewRun, row: Option<StartRow>) -> Option<StartOutcome> {
             status,
         })
     })?
-}
-
-/// A length of time, as the statements take it.
-pub(super) fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).map_or(MAX_DELAY, |micros| micros.min(MAX_DELAY))
 }
 
 pub(super) fn overtaken() -> Error {

@@ -114,6 +114,11 @@ async fn delete(connection: &mut SqliteConnection, runs: &[RunId], chains: &[Run
         "?",
         ")",
     );
+    static PIECES: Bulk = Bulk::new(
+        "DELETE FROM sync_workflow_payload_pieces WHERE run IN (",
+        "?",
+        ")",
+    );
     static TAGS: Bulk = Bulk::new("DELETE FROM sync_workflow_tags WHERE run IN (", "?", ")");
     static SIGNALS: Bulk = Bulk::new(
         "DELETE FROM sync_workflow_signals WHERE chain IN (",
@@ -126,7 +131,7 @@ async fn delete(connection: &mut SqliteConnection, runs: &[RunId], chains: &[Run
         ")",
     );
     static RUNS: Bulk = Bulk::new("DELETE FROM sync_workflow_runs WHERE run IN (", "?", ")");
-    let of_runs = [&RECORDS, &ATTEMPTS, &TAGS, &RUNS];
+    let of_runs = [&RECORDS, &ATTEMPTS, &PIECES, &TAGS, &RUNS];
     let of_chains = [&SIGNALS, &PUBLISHED];
     let all = of_runs.into_iter().map(|bulk| (bulk, runs));
     for (bulk, ids) in all.chain(of_chains.into_iter().map(|bulk| (bulk, chains))) {

@@ -3,6 +3,7 @@
 use std::{fmt, ops::DerefMut, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use sqlx::{Sqlite, SqliteConnection, Transaction};
@@ -11,7 +12,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::{
     attempt, build, claim, commit, debounce, delete, describe,
     file::{self, File},
-    fork, import, node, operator, published, queue, record, run, signal, start,
+    fork, import, node, operator, pieces, published, queue, record, run, signal, start,
     value::{Micros, micros, timestamp},
 };
 use crate::{
@@ -19,9 +20,10 @@ use crate::{
     journal::{
         Batch, BatchOutcome, BuildStore, Claim, ClaimRequest, ClaimedRun, Closed, Debounce,
         DebounceOutcome, Deleted, Deletion, Error, Fork, ForkOutcome, Hint, History, HistoryRecord,
-        ImportedRun, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Outlook, Page, Published,
-        QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector, ScheduleStore,
-        SignalOutcome, SignalledStart, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
+        ImportedRun, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Outlook, Page, Piece,
+        PiecePlace, Published, QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo,
+        RunSelector, ScheduleStore, SignalOutcome, SignalledStart, StartOutcome, StepTransaction,
+        TransactionCommit, WokenRun,
         memory::{bounds, deliver::final_status, foreign, lease_end},
     },
     record::Record,
@@ -133,6 +135,26 @@ impl Journal for SqliteJournal {
         Ok(Some(Arc::new(Self {
             file: Arc::new(file),
         })))
+    }
+
+    async fn keep_piece(&self, piece: &Piece) -> Result<()> {
+        let piece = piece.clone();
+        self.write(move |connection, now| {
+            Box::pin(async move { pieces::keep(connection, &piece, now).await })
+        })
+        .await
+    }
+
+    async fn piece(&self, run: RunId, place: PiecePlace) -> Result<Option<Bytes>> {
+        pieces::find(&mut *self.file.read().await?, run, place).await
+    }
+
+    async fn settle_pieces(&self, runs: &[RunId]) -> Result<()> {
+        let runs = runs.to_vec();
+        self.write(move |connection, _| {
+            Box::pin(async move { pieces::settle(connection, &runs).await })
+        })
+        .await
     }
 
     async fn enlist(&self, node: NodeId, lease: Duration) -> Result<Timestamp> {

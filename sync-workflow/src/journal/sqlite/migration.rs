@@ -6,7 +6,7 @@ use super::error::{commit_failed, failed};
 use crate::journal::{Error, Result};
 
 /// The scripts, in the order of their versions, which count from one. Append only.
-const SCRIPTS: [&str; 7] = [
+const SCRIPTS: [&str; 8] = [
     include_str!("../../../../migrations/sqlite/0001_journal.sql"),
     include_str!("../../../../migrations/sqlite/0002_published.sql"),
     include_str!("../../../../migrations/sqlite/0003_queues.sql"),
@@ -14,6 +14,7 @@ const SCRIPTS: [&str; 7] = [
     include_str!("../../../../migrations/sqlite/0005_operating.sql"),
     include_str!("../../../../migrations/sqlite/0006_schedules.sql"),
     include_str!("../../../../migrations/sqlite/0007_builds.sql"),
+    include_str!("../../../../migrations/sqlite/0008_payloads.sql"),
 ];
 
 /// The newest version that this process knows.

@@ -20,6 +20,7 @@ mod journal;
 mod migration;
 mod node;
 mod operator;
+mod pieces;
 mod published;
 mod queue;
 mod record;

@@ -230,8 +230,9 @@ impl Driver {
             return;
         };
         open.stage = Stage::Waits;
+        let limit = self.node.journal.max_payload_bytes();
         let result = match result {
-            Ok(output) if output.len() > MAX_PAYLOAD_BYTES => Err(too_large(output.len())),
+            Ok(output) if output.len() > limit => Err(too_large(output.len(), limit)),
             result => result,
         };
         match result {

@@ -157,7 +157,8 @@ impl Driver {
                 continue;
             };
             if record.payload.len() > MAX_PAYLOAD_BYTES {
-                let (command, failure) = (step.command, too_large(record.payload.len()));
+                let failure = too_large(record.payload.len(), MAX_PAYLOAD_BYTES);
+                let command = step.command;
                 self.mailbox.send(Message::StepFailed { command, failure });
                 continue;
             }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use sync_workflow::{
@@ -16,9 +17,10 @@ use sync_workflow::{
     journal::{
         Batch, BatchOutcome, BuildStore, Claim, ClaimRequest, ClaimedRun, Closed, Debounce,
         DebounceOutcome, Deleted, Deletion, Error, Fork, ForkOutcome, Hint, History, HistoryRecord,
-        ImportedRun, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page, Published,
-        QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector, ScheduleStore,
-        SignalOutcome, SignalledStart, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
+        ImportedRun, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Page, Piece, PiecePlace,
+        Published, QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector,
+        ScheduleStore, SignalOutcome, SignalledStart, StartOutcome, StepTransaction,
+        TransactionCommit, WokenRun,
     },
     record::Record,
 };
@@ -164,6 +166,22 @@ impl Journal for Faulty {
     async fn owned(&self, node: NodeId) -> Result<Vec<ClaimedRun>> {
         self.looked_at_owned.fetch_add(1, Ordering::SeqCst);
         self.inner.owned(node).await
+    }
+
+    fn max_payload_bytes(&self) -> usize {
+        self.inner.max_payload_bytes()
+    }
+
+    async fn keep_piece(&self, piece: &Piece) -> Result<()> {
+        self.inner.keep_piece(piece).await
+    }
+
+    async fn piece(&self, run: RunId, place: PiecePlace) -> Result<Option<Bytes>> {
+        self.inner.piece(run, place).await
+    }
+
+    async fn settle_pieces(&self, runs: &[RunId]) -> Result<()> {
+        self.inner.settle_pieces(runs).await
     }
 
     async fn enlist(&self, node: NodeId, lease: Duration) -> Result<Timestamp> {

@@ -20,6 +20,7 @@ mod fence;
 mod forking;
 mod full_disk;
 mod kit;
+mod large_payloads;
 mod limits;
 mod messages;
 mod operating;
