@@ -5,7 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::id::{CommandId, Position};
+use crate::{
+    id::{CommandId, Position},
+    status::RunStatus,
+};
 
 /// One entry of a run's journal. Its order is the truth that replay follows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,17 +126,47 @@ impl RecordKind {
         Self::ALL.into_iter().find(|kind| kind.code() == code)
     }
 
+    /// The status of a run whose last record is of this kind; `None` for a record that others may follow.
+    ///
+    /// ```
+    /// use sync_workflow::{record::RecordKind, status::RunStatus};
+    ///
+    /// assert_eq!(RecordKind::Failed.final_status(), Some(RunStatus::Failed));
+    /// assert_eq!(RecordKind::ActivityFailed.final_status(), None);
+    /// ```
+    #[must_use]
+    pub const fn final_status(self) -> Option<RunStatus> {
+        match self {
+            Self::Completed => Some(RunStatus::Completed),
+            Self::Failed => Some(RunStatus::Failed),
+            Self::Cancelled => Some(RunStatus::Cancelled),
+            Self::Terminated => Some(RunStatus::Terminated),
+            Self::ContinuedAsNew => Some(RunStatus::ContinuedAsNew),
+            Self::Started
+            | Self::SideEffect
+            | Self::VersionChosen
+            | Self::Forked
+            | Self::ActivityCompleted
+            | Self::ActivityFailed
+            | Self::ActivityAttempted
+            | Self::TransactionCompleted
+            | Self::TransactionFailed
+            | Self::TimerStarted
+            | Self::TimerFired
+            | Self::SignalReceived
+            | Self::SignalSent
+            | Self::SignalFailed
+            | Self::ChildStarted
+            | Self::ChildCompleted
+            | Self::ChildFailed
+            | Self::CancelRequested => None,
+        }
+    }
+
     /// Whether a record of this kind is the last one of its run.
     #[must_use]
     pub const fn is_final(self) -> bool {
-        matches!(
-            self,
-            Self::Completed
-                | Self::Failed
-                | Self::Cancelled
-                | Self::Terminated
-                | Self::ContinuedAsNew
-        )
+        self.final_status().is_some()
     }
 
     /// Whether a record of this kind answers something that the code asked for with an input. The
@@ -184,6 +217,16 @@ mod tests {
             assert_eq!(RecordKind::from_code(kind.code()), Some(kind));
         }
         assert_eq!(RecordKind::from_code(9999), None);
+    }
+
+    #[test]
+    fn every_way_to_end_has_a_kind_of_its_own() {
+        let ends = RecordKind::ALL.map(RecordKind::final_status);
+        let ends: Vec<_> = ends.into_iter().flatten().collect();
+        let closed = RunStatus::ALL
+            .into_iter()
+            .filter(|status| status.is_closed());
+        assert_eq!(ends, closed.collect::<Vec<_>>());
     }
 
     #[test]

@@ -114,7 +114,7 @@ fn closed(history: &RunHistory, records: &[Record]) -> Result<Option<RunStatus>,
             record.position
         ));
     }
-    let end = records.last().and_then(|record| status_after(record.kind));
+    let end = records.last().and_then(|record| record.kind.final_status());
     let expected = history.status.is_closed().then_some(history.status);
     if end != expected {
         return wrong(format!(
@@ -123,32 +123,4 @@ fn closed(history: &RunHistory, records: &[Record]) -> Result<Option<RunStatus>,
         ));
     }
     Ok(end)
-}
-
-const fn status_after(kind: RecordKind) -> Option<RunStatus> {
-    match kind {
-        RecordKind::Completed => Some(RunStatus::Completed),
-        RecordKind::Failed => Some(RunStatus::Failed),
-        RecordKind::Cancelled => Some(RunStatus::Cancelled),
-        RecordKind::Terminated => Some(RunStatus::Terminated),
-        RecordKind::ContinuedAsNew => Some(RunStatus::ContinuedAsNew),
-        RecordKind::Started
-        | RecordKind::SideEffect
-        | RecordKind::VersionChosen
-        | RecordKind::Forked
-        | RecordKind::ActivityCompleted
-        | RecordKind::ActivityFailed
-        | RecordKind::ActivityAttempted
-        | RecordKind::TransactionCompleted
-        | RecordKind::TransactionFailed
-        | RecordKind::TimerStarted
-        | RecordKind::TimerFired
-        | RecordKind::SignalReceived
-        | RecordKind::SignalSent
-        | RecordKind::SignalFailed
-        | RecordKind::ChildStarted
-        | RecordKind::ChildCompleted
-        | RecordKind::ChildFailed
-        | RecordKind::CancelRequested => None,
-    }
 }

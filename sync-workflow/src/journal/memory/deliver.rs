@@ -11,7 +11,7 @@ use crate::{
         Error, NewRun, NewSignal, Result, RunSelector, SignalMessage, SignalOutcome,
         SignalledStart, StartOutcome, WokenRun,
     },
-    record::{Record, RecordKind},
+    record::Record,
     status::RunStatus,
 };
 
@@ -176,33 +176,12 @@ impl State {
     }
 }
 
-/// The status of a run whose last record is of this kind.
-pub(in crate::journal) fn final_status(record: &Record) -> Result<RunStatus> {
-    match record.kind {
-        RecordKind::Completed => Ok(RunStatus::Completed),
-        RecordKind::Failed => Ok(RunStatus::Failed),
-        RecordKind::Cancelled => Ok(RunStatus::Cancelled),
-        RecordKind::Terminated => Ok(RunStatus::Terminated),
-        RecordKind::Started
-        | RecordKind::SideEffect
-        | RecordKind::VersionChosen
-        | RecordKind::Forked
-        | RecordKind::ActivityCompleted
-        | RecordKind::ActivityFailed
-        | RecordKind::ActivityAttempted
-        | RecordKind::TransactionCompleted
-        | RecordKind::TransactionFailed
-        | RecordKind::TimerStarted
-        | RecordKind::TimerFired
-        | RecordKind::SignalReceived
-        | RecordKind::SignalSent
-        | RecordKind::SignalFailed
-        | RecordKind::ChildStarted
-        | RecordKind::ChildCompleted
-        | RecordKind::ChildFailed
-        | RecordKind::CancelRequested
-        | RecordKind::ContinuedAsNew => Err(Error::Unsupported {
-            what: "ending a run with a record of this kind",
-        }),
-    }
+/// The status of a run that somebody other than its code ends with this record.
+pub(in crate::journal) fn ended_status(record: &Record) -> Result<RunStatus> {
+    let status = record.kind.final_status();
+    // What goes on as new has to name the run that follows.
+    let status = status.filter(|status| *status != RunStatus::ContinuedAsNew);
+    status.ok_or(Error::Unsupported {
+        what: "ending a run with a record of this kind",
+    })
 }

@@ -363,7 +363,7 @@ impl Journal for MemoryJournal {
 
     async fn terminate(&self, run: &RunSelector, record: &Record) -> Result<Option<WokenRun>> {
         bounds::check_record(record)?;
-        let status = deliver::final_status(record)?;
+        let status = deliver::ended_status(record)?;
         let now = self.now();
         let mut state = self.lock();
         let Some(id) = state.select_open(run) else {

@@ -72,7 +72,7 @@ use super::{
             check_batch, check_fork, check_imported, check_limits, check_new_run, check_record,
             check_signal,
         },
-        deliver::final_status,
+        deliver::ended_status,
         foreign,
     },
 };
@@ -393,7 +393,7 @@ impl Journal for PostgresJournal {
 
     async fn terminate(&self, run: &RunSelector, record: &Record) -> Result<Option<WokenRun>> {
         check_record(record)?;
-        let status = final_status(record)?;
+        let status = ended_status(record)?;
         let Some(ended) = control::terminate(&self.shared, run, record, status).await? else {
             return Ok(None);
         };

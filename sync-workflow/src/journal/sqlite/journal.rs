@@ -24,7 +24,7 @@ use crate::{
         PiecePlace, Published, QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo,
         RunSelector, ScheduleStore, SignalOutcome, SignalledStart, StartOutcome, StepTransaction,
         TransactionCommit, WokenRun,
-        memory::{bounds, deliver::final_status, foreign, lease_end},
+        memory::{bounds, deliver::ended_status, foreign, lease_end},
     },
     record::Record,
 };
@@ -416,7 +416,7 @@ impl Journal for SqliteJournal {
 
     async fn terminate(&self, run: &RunSelector, record: &Record) -> Result<Option<WokenRun>> {
         bounds::check_record(record)?;
-        let status = final_status(record)?;
+        let status = ended_status(record)?;
         let (selector, record) = (run.clone(), record.clone());
         let terminated = self
             .write(move |connection, now| {
