@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 use sync_workflow::{
     Client, Context, Failure, RunError,
     id::{Position, RunId, WorkflowId},
@@ -121,7 +121,11 @@ async fn what_was_never_started_is_forgotten_in_postgres() {
 }
 
 /// Damages the input of a run in each way, and looks whether the run is parked, and whether it goes on once it is mended.
-async fn damage_is_found_before_any_effect(url: &str, table: &str, execute: impl AsyncFn(String)) {
+async fn damage_is_found_before_any_effect(
+    url: &str,
+    table: &str,
+    execute: impl AsyncFn(&str, String),
+) {
     let journal = journal::connect(url).await.unwrap();
     let codecs = Codecs::json().offload().offload_from(1_000);
     let client = Client::new(Arc::clone(&journal)).codecs(&codecs);
@@ -138,7 +142,7 @@ async fn damage_is_found_before_any_effect(url: &str, table: &str, execute: impl
     ];
     for (what, damage) in damages {
         let handle = client.start(tells, what, input.clone()).await.unwrap();
-        execute(damage).await;
+        execute(url, damage).await;
         let loaded = codecs
             .on(Arc::clone(&journal))
             .load(handle.run_id(), Position(0), 10)
@@ -166,28 +170,26 @@ async fn damage_is_found_before_any_effect(url: &str, table: &str, execute: impl
             "{ended:?}"
         );
         worker.shutdown().await;
-        execute(format!("DELETE FROM {table}")).await;
+        execute(url, format!("DELETE FROM {table}")).await;
     }
+}
+
+/// Executes a statement that changes pieces.
+async fn change<C: Connection>(url: &str, statement: String)
+where
+    for<'c> &'c mut C: Executor<'c, Database = C::Database>,
+{
+    let mut connection = C::connect(url).await.unwrap();
+    let statement = AssertSqlSafe(statement + " RETURNING number");
+    assert!(!connection.fetch_all(statement).await.unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn damage_is_found_in_postgres() {
     let database = Database::create().unwrap();
-    let url = database.url().to_owned();
+    let url = database.url();
     let table = "sync_workflow.payload_pieces";
-    damage_is_found_before_any_effect(&url, table, async |sql| {
-        let mut connection = PgConnection::connect(&url).await.unwrap();
-        let statement = sqlx::query(AssertSqlSafe(sql));
-        assert!(
-            statement
-                .execute(&mut connection)
-                .await
-                .unwrap()
-                .rows_affected()
-                > 0
-        );
-    })
-    .await;
+    damage_is_found_before_any_effect(url, table, change::<PgConnection>).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -195,19 +197,7 @@ async fn damage_is_found_in_sqlite() {
     let directory = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", directory.path().join("journal.db").display());
     let table = "sync_workflow_payload_pieces";
-    damage_is_found_before_any_effect(&url, table, async |sql| {
-        let mut connection = SqliteConnection::connect(&url).await.unwrap();
-        let statement = sqlx::query(AssertSqlSafe(sql));
-        assert!(
-            statement
-                .execute(&mut connection)
-                .await
-                .unwrap()
-                .rows_affected()
-                > 0
-        );
-    })
-    .await;
+    damage_is_found_before_any_effect(&url, table, change::<SqliteConnection>).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
