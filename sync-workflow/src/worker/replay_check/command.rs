@@ -1,6 +1,7 @@
 //! The check as a command of the user's own program.
 
 use std::{
+    env::VarError,
     io::{self, Write},
     path::Path,
     process::ExitCode,
@@ -76,6 +77,9 @@ enum Refusal {
     Arguments(#[from] Mistake),
     #[error("which journal? Give its URL, or set DATABASE_URL")]
     NoUrl,
+    // Its value may hold a password.
+    #[error("the variable DATABASE_URL is not Unicode")]
+    NotUnicode,
     #[error("there is no file {0:?}")]
     NoFile(String),
     #[error("no worker of this program serves the queue {0:?}")]
@@ -173,9 +177,7 @@ impl ReplayCheckCommand {
         err: &mut (impl Write + Send),
     ) -> Result<Vec<ReplayReport>, Refusal> {
         let workers = self.workers(check)?;
-        let from_environment = || std::env::var("DATABASE_URL").ok();
-        let url = check.url.clone().or_else(from_environment);
-        let url = url.filter(|url| !url.is_empty()).ok_or(Refusal::NoUrl)?;
+        let url = journal_url(check.url.as_deref(), || std::env::var("DATABASE_URL"))?;
         if let Some(path) = missing_file(&url) {
             return Err(Refusal::NoFile(path.to_owned()));
         }
@@ -248,6 +250,22 @@ impl ReplayCheckCommand {
     }
 }
 
+/// The journal that was given, or else the one that the environment names.
+fn journal_url(
+    given: Option<&str>,
+    from_environment: impl FnOnce() -> Result<String, VarError>,
+) -> Result<String, Refusal> {
+    let url = match given.map_or_else(from_environment, |url| Ok(url.to_owned())) {
+        Ok(url) => url,
+        Err(VarError::NotPresent) => return Err(Refusal::NoUrl),
+        Err(VarError::NotUnicode(_)) => return Err(Refusal::NotUnicode),
+    };
+    match url.is_empty() {
+        true => Err(Refusal::NoUrl),
+        false => Ok(url),
+    }
+}
+
 /// The file of a SQLite journal that does not exist: opening it would create an empty one, whose runs all replay.
 fn missing_file(url: &str) -> Option<&str> {
     let path = url.strip_prefix("sqlite:")?;
@@ -261,4 +279,37 @@ fn missing_file(url: &str) -> Option<&str> {
 struct Told {
     holds: bool,
     reports: Vec<ReplayReport>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_is_given_or_named_by_the_environment() {
+        let url = |given, variable| journal_url(given, || variable);
+        let named = || Ok("sqlite:named".to_owned());
+        assert_eq!(url(None, named()).ok().as_deref(), Some("sqlite:named"));
+        let given = url(Some("sqlite:given"), named());
+        assert_eq!(given.ok().as_deref(), Some("sqlite:given"));
+        let none = [
+            url(None, Err(VarError::NotPresent)),
+            url(None, Ok(String::new())),
+            url(Some(""), named()),
+        ];
+        for refusal in none {
+            assert!(matches!(refusal, Err(Refusal::NoUrl)), "{refusal:?}");
+        }
+    }
+
+    #[test]
+    fn a_variable_that_is_not_unicode_is_refused_without_its_value() {
+        let broken = || Err(VarError::NotUnicode("postgres://me:secret@here".into()));
+        let refusal = journal_url(None, broken).expect_err("it is no text");
+        assert_eq!(
+            refusal.to_string(),
+            "the variable DATABASE_URL is not Unicode"
+        );
+        assert!(journal_url(Some("memory:"), broken).is_ok());
+    }
 }
