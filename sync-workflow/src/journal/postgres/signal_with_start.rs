@@ -7,7 +7,8 @@ use super::{
     connection::Shared,
     failure::{self, Effect},
     pooling::Opening,
-    start::{MAX_ROUNDS, bound, makes_room, overtaken},
+    signals::{bumped, sent},
+    start::{MAX_ROUNDS, born, bound, latest_and_same, makes_room, overtaken},
 };
 use crate::{
     id::{NodeId, RunId},
@@ -21,69 +22,30 @@ use crate::{
 // The statements of a start and of a signal in one. `latest` is of the snapshot; `target` is it, locked, if it is
 // still open, so that it does not close while the signal is stored. If it closed meanwhile there is neither a target nor
 // a birth, and the caller looks again. Two births at once are one, by the unique key on (workflow_id, sequence).
-const SIGNAL_WITH_START: &str = "
-WITH latest AS MATERIALIZED (
-    SELECT run_id, status, sequence FROM sync_workflow.runs
-    WHERE workflow_id = $3 ORDER BY sequence DESC LIMIT 1
-), same AS MATERIALIZED (
-    SELECT FROM sync_workflow.runs WHERE run_id = $1
-), sent AS MATERIALIZED (
-    SELECT s.chain_id FROM (
-        SELECT DISTINCT recent.chain_id FROM (
-            SELECT r.chain_id FROM sync_workflow.runs r
-            WHERE r.workflow_id = $3 ORDER BY r.sequence DESC LIMIT $21
-        ) recent
-    ) chain
-    CROSS JOIN LATERAL (
-        SELECT s.chain_id FROM sync_workflow.signals s
-        WHERE s.chain_id = chain.chain_id AND s.signal_id = $18 OFFSET 0
-    ) s
-), target AS MATERIALIZED (
+const SIGNAL_WITH_START: &str = concat!(
+    latest_and_same!(),
+    sent!(workflow_id: "$3", runs: "$21", signal: "$18"),
+    ", target AS MATERIALIZED (
     SELECT r.run_id, r.chain_id FROM sync_workflow.runs r
     WHERE r.run_id = (SELECT run_id FROM latest) AND r.status < 10 AND NOT EXISTS (SELECT FROM sent)
     FOR NO KEY UPDATE
-), born AS (
-    INSERT INTO sync_workflow.runs
-        (run_id, chain_id, parent_run, wake_at, sequence, parent_command, parent_close, status,
-         workflow_id, workflow, queue, queue_key, priority, trace, inbox)
-    SELECT $1, $2, $7, coalesce($10, now()), coalesce((SELECT sequence + 1 FROM latest), 0),
-           $8, $9, 0, $3, $4, $5, $13, $14, $15, 1
-    WHERE NOT EXISTS (SELECT FROM same) AND NOT EXISTS (SELECT FROM sent)
-      AND NOT EXISTS (
-          SELECT FROM latest
-          WHERE NOT ($11 = 1 AND status >= 10 OR $11 = 2 AND status > 10))
-    ON CONFLICT DO NOTHING
-    RETURNING run_id, chain_id
-), started AS (
-    INSERT INTO sync_workflow.journal
-        (run_id, position, kind, command, name, fingerprint, payload)
-    SELECT run_id, 0, 0, -1, $4, $12, $6 FROM born
-), tagged AS (
-    INSERT INTO sync_workflow.tags (run_id, name, value)
-    SELECT born.run_id, t.name, t.value
-    FROM born CROSS JOIN unnest($16::text[], $17::text[]) AS t(name, value)
-), stored AS (
+)",
+    born!(wake_at: "coalesce($10, now())", inbox: "1", unless: "sent"),
+    ", stored AS (
     INSERT INTO sync_workflow.signals (chain_id, signal_id, name, payload)
     SELECT receiver.chain_id, $18, $19, $20
     FROM (SELECT chain_id FROM target UNION ALL SELECT chain_id FROM born) receiver
     ON CONFLICT (chain_id, signal_id) DO NOTHING
     RETURNING chain_id
-), arrived AS MATERIALIZED (
-    SELECT t.run_id FROM target t WHERE EXISTS (SELECT FROM stored)
-), bumped AS (
-    UPDATE sync_workflow.runs r
-    SET inbox = r.inbox + 1,
-        -- A run that has not begun keeps its time: a delayed start stays delayed.
-        wake_at = CASE WHEN r.status = 0 AND r.progress > 0 THEN least(r.wake_at, now()) ELSE r.wake_at END
-    FROM arrived
-    WHERE r.run_id = arrived.run_id
-    RETURNING r.run_id, r.node_id
-)
+)",
+    bumped!(),
+    "
 SELECT EXISTS (SELECT FROM born), EXISTS (SELECT FROM same), EXISTS (SELECT FROM sent),
        EXISTS (SELECT FROM target), bumped.run_id, bumped.node_id, latest.run_id, latest.status
 FROM (VALUES (1)) AS always
 LEFT JOIN bumped ON true
-LEFT JOIN latest ON true";
+LEFT JOIN latest ON true"
+);
 
 type Row = (
     bool,

@@ -14,12 +14,59 @@ use crate::{
     journal::{Error, NewSignal, Result, SENT_SIGNAL_RUNS, SignalOutcome, WokenRun},
 };
 
-// The row of the run is locked first: it does not close while the signal is stored. The count goes up
-// with the signal, so that a suspension which has not seen it is refused.
+/// `sent`: whether one of the latest runs of a workflow id was sent this signal.
+macro_rules! sent {
+    (workflow_id: $workflow_id:literal, runs: $runs:literal, signal: $signal:literal) => {
+        concat!(
+            ", sent AS MATERIALIZED (
+    SELECT s.chain_id FROM (
+        SELECT DISTINCT recent.chain_id FROM (
+            SELECT r.chain_id FROM sync_workflow.runs r
+            WHERE r.workflow_id = ",
+            $workflow_id,
+            "
+            ORDER BY r.sequence DESC LIMIT ",
+            $runs,
+            "
+        ) recent
+    ) chain
+    CROSS JOIN LATERAL (
+        SELECT s.chain_id FROM sync_workflow.signals s
+        WHERE s.chain_id = chain.chain_id AND s.signal_id = ",
+            $signal,
+            " OFFSET 0
+    ) s
+)"
+        )
+    };
+}
+
+/// `bumped`: the run that is locked as `target`, with one arrival more, if the signal was `stored`. The count goes up with
+/// the signal, so that a suspension which has not seen it is refused.
+macro_rules! bumped {
+    () => {
+        ", arrived AS MATERIALIZED (
+    SELECT t.run_id FROM target t WHERE EXISTS (SELECT FROM stored)
+), bumped AS (
+    UPDATE sync_workflow.runs r
+    SET inbox = r.inbox + 1,
+        -- A run that has not begun keeps its time: a delayed start stays delayed.
+        wake_at = CASE WHEN r.status = 0 AND r.progress > 0 THEN least(r.wake_at, now()) ELSE r.wake_at END
+    FROM arrived
+    WHERE r.run_id = arrived.run_id
+    RETURNING r.run_id, r.node_id
+)"
+    };
+}
+
+pub(super) use {bumped, sent};
+
+// The row of the run is locked first: it does not close while the signal is stored.
 //
 // `$6` is the node whose run sends it, if one does. Its lease is held until the signal is delivered, and
 // `sent` finds what an earlier run of the workflow id was sent, among the latest `$7` runs.
-const SIGNAL: &str = "
+const SIGNAL: &str = concat!(
+    "
 WITH alive AS MATERIALIZED (
     SELECT node_id FROM sync_workflow.nodes WHERE node_id = $6 FOR KEY SHARE
 ), fence AS MATERIALIZED (
@@ -33,35 +80,21 @@ WITH alive AS MATERIALIZED (
     WHERE (SELECT is_open FROM fence)
           AND r.run_id = (SELECT run_id FROM chosen) AND r.status < 10
     FOR NO KEY UPDATE
-), sent AS MATERIALIZED (
-    SELECT s.chain_id FROM (
-        SELECT DISTINCT latest.chain_id FROM (
-            SELECT r.chain_id FROM sync_workflow.runs r
-            WHERE r.workflow_id = (SELECT o.workflow_id FROM sync_workflow.runs o
-                                   WHERE o.run_id = (SELECT run_id FROM chosen))
-            ORDER BY r.sequence DESC LIMIT $7
-        ) latest
-    ) chain
-    CROSS JOIN LATERAL (
-        SELECT s.chain_id FROM sync_workflow.signals s
-        WHERE s.chain_id = chain.chain_id AND s.signal_id = $3 OFFSET 0
-    ) s
-), stored AS (
+)",
+    sent!(
+        workflow_id: "(SELECT o.workflow_id FROM sync_workflow.runs o
+                                   WHERE o.run_id = (SELECT run_id FROM chosen))",
+        runs: "$7",
+        signal: "$3"
+    ),
+    ", stored AS (
     INSERT INTO sync_workflow.signals (chain_id, signal_id, name, payload)
     SELECT chain_id, $3, $4, $5 FROM target WHERE NOT EXISTS (SELECT FROM sent)
     ON CONFLICT (chain_id, signal_id) DO NOTHING
     RETURNING chain_id
-), arrived AS MATERIALIZED (
-    SELECT t.run_id FROM target t WHERE EXISTS (SELECT FROM stored)
-), bumped AS (
-    UPDATE sync_workflow.runs r
-    SET inbox = r.inbox + 1,
-        -- A run that has not begun keeps its time: a delayed start stays delayed.
-        wake_at = CASE WHEN r.status = 0 AND r.progress > 0 THEN least(r.wake_at, now()) ELSE r.wake_at END
-    FROM arrived
-    WHERE r.run_id = arrived.run_id
-    RETURNING r.run_id, r.node_id
-)
+)",
+    bumped!(),
+    "
 SELECT (SELECT is_open FROM fence),
        EXISTS (SELECT FROM target),
        EXISTS (SELECT FROM sent)
@@ -71,7 +104,8 @@ SELECT (SELECT is_open FROM fence),
        (SELECT run_id FROM sync_workflow.runs r
         WHERE r.run_id = (SELECT run_id FROM chosen) AND r.status < 10),
        bumped.run_id, bumped.node_id
-FROM (VALUES (1)) AS always LEFT JOIN bumped ON true";
+FROM (VALUES (1)) AS always LEFT JOIN bumped ON true"
+);
 
 /// How often a delivery looks again after the run that it chose closed, or stepped aside for the
 /// next one of its chain, in that very moment.

@@ -23,27 +23,46 @@ use crate::{
     trace::TraceContext,
 };
 
-// Whether the latest run makes room is decided on a snapshot; that nobody was faster is decided by
-// the unique key on (workflow_id, sequence), which admits one run after the latest one.
-const START: &str = "
+/// `latest`: the latest run of the workflow id `$3`, of the snapshot; `same`: whether the run `$1` is there already.
+macro_rules! latest_and_same {
+    () => {
+        "
 WITH latest AS MATERIALIZED (
     SELECT run_id, status, sequence FROM sync_workflow.runs
     WHERE workflow_id = $3 ORDER BY sequence DESC LIMIT 1
 ), same AS MATERIALIZED (
     SELECT FROM sync_workflow.runs WHERE run_id = $1
-), born AS (
+)"
+    };
+}
+
+/// `born`: the run, with so many arrivals, if it is not there and the latest one makes room for it, and if there is no row of
+/// `unless`; its first record and its tags. The parameters are those of [`bound`].
+///
+/// Whether the latest run makes room is decided on the snapshot; that nobody was faster is decided by the unique key on
+/// (workflow_id, sequence), which admits one run after the latest one.
+macro_rules! born {
+    (wake_at: $wake_at:literal, inbox: $inbox:literal $(, unless: $unless:literal)?) => {
+        concat!(
+            ", born AS (
     INSERT INTO sync_workflow.runs
         (run_id, chain_id, parent_run, wake_at, sequence, parent_command, parent_close, status,
-         workflow_id, workflow, queue, queue_key, priority, trace)
-    SELECT $1, $2, $7, coalesce(greatest($10, now() + $18 * interval '1 microsecond'), now()),
+         workflow_id, workflow, queue, queue_key, priority, trace, inbox)
+    SELECT $1, $2, $7, ",
+            $wake_at,
+            ",
            coalesce((SELECT sequence + 1 FROM latest), 0),
-           $8, $9, 0, $3, $4, $5, $13, $14, $15
-    WHERE NOT EXISTS (SELECT FROM same)
+           $8, $9, 0, $3, $4, $5, $13, $14, $15, ",
+            $inbox,
+            "
+    WHERE NOT EXISTS (SELECT FROM same)",
+            $(" AND NOT EXISTS (SELECT FROM ", $unless, ")",)?
+            "
       AND NOT EXISTS (
           SELECT FROM latest
           WHERE NOT ($11 = 1 AND status >= 10 OR $11 = 2 AND status > 10))
     ON CONFLICT DO NOTHING
-    RETURNING run_id
+    RETURNING run_id, chain_id
 ), started AS (
     INSERT INTO sync_workflow.journal
         (run_id, position, kind, command, name, fingerprint, payload)
@@ -52,9 +71,23 @@ WITH latest AS MATERIALIZED (
     INSERT INTO sync_workflow.tags (run_id, name, value)
     SELECT born.run_id, t.name, t.value
     FROM born CROSS JOIN unnest($16::text[], $17::text[]) AS t(name, value)
-)
+)"
+        )
+    };
+}
+
+pub(super) use {born, latest_and_same};
+
+const START: &str = concat!(
+    latest_and_same!(),
+    born!(
+        wake_at: "coalesce(greatest($10, now() + $18 * interval '1 microsecond'), now())",
+        inbox: "0"
+    ),
+    "
 SELECT EXISTS (SELECT FROM born) OR EXISTS (SELECT FROM same), latest.run_id, latest.status
-FROM (VALUES (1)) AS always LEFT JOIN latest ON true";
+FROM (VALUES (1)) AS always LEFT JOIN latest ON true"
+);
 
 /// How often a start looks again after another start of the same workflow id was faster.
 pub(super) const MAX_ROUNDS: u32 = 16;
