@@ -149,6 +149,7 @@ fn new_run(id: &str, number: u128, program: usize) -> NewRun {
         placement: Placement::Anywhere,
         ticket: Ticket::default(),
         tags: Tags::new(),
+        carried_over: Vec::new(),
     }
 }
 

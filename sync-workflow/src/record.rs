@@ -30,6 +30,23 @@ pub struct Record {
 impl Record {
     /// The command number of records that belong to no command.
     pub const RUN: CommandId = CommandId(u32::MAX);
+
+    /// Whether it is a signal that the run before in the chain received and its code never read: the run was born
+    /// with it, right after the record of its start.
+    #[must_use]
+    pub fn is_carried_over(&self) -> bool {
+        self.kind == RecordKind::SignalReceived && self.command == Self::RUN
+    }
+
+    /// How many of a run's records it was born with.
+    #[must_use]
+    pub fn count_born(records: &[Self]) -> usize {
+        let carried_over = records.iter().skip(1);
+        records.len().min(1)
+            + carried_over
+                .take_while(|record| record.is_carried_over())
+                .count()
+    }
 }
 
 /// The kinds of records. The numbers are stored, the names are exported, and neither ever changes its meaning.
@@ -60,7 +77,8 @@ pub enum RecordKind {
     TimerStarted = 20,
     /// A timer came due.
     TimerFired = 21,
-    /// A signal was received by the wait with this command number.
+    /// A signal was received by the wait with this command number; by no wait yet, if the run before in the chain
+    /// received it and did not read it.
     SignalReceived = 30,
     /// A signal to another workflow was delivered; the payload names the workflow id.
     SignalSent = 31,

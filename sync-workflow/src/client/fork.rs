@@ -21,7 +21,7 @@ const PAGE: u32 = 1_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ForkPoint {
-    /// The beginning: nothing is kept but the input.
+    /// The beginning: nothing is kept but the input, and the signals that the run before in its chain left unread.
     Start,
     /// Before the record at this position, as [`Client::history`] and [`Client::export`] count them.
     Position(Position),
@@ -99,7 +99,8 @@ impl Client {
     /// among them run again, with new [idempotency keys](crate::ActivityContext::idempotency_key), however far they had come;
     /// [random values](crate::Context::random) and the ids of children that are new to the history are other ones. A child
     /// that was started before the place and ended after it stays a child of the other run; this one is told how it ends too,
-    /// within minutes. Signals that the other run was sent, and did not receive before the place, arrive here too.
+    /// within minutes. Signals that the other run was sent, and did not receive before the place, arrive here too; if it has
+    /// continued as new, those that nobody had received by then.
     /// Queue, key, priority, trace and tags are those of the other run. What code shows is shown as it was there.
     ///
     /// [`Context::workflow_id`](crate::Context::workflow_id) and [`Context::run_id`](crate::Context::run_id) give the other
@@ -290,16 +291,17 @@ fn kept(records: &[Record], at: ForkPoint) -> Result<usize, ForkError> {
     let end = records.iter().position(|record| record.kind.is_final());
     let end = end.unwrap_or(records.len());
     let happened = records.get(..end).unwrap_or_default();
+    let born = Record::count_born(records);
     let kept = match at {
-        ForkPoint::Start => Some(1),
-        ForkPoint::Position(position) => Some(position.0.max(1) as usize),
+        ForkPoint::Start => Some(born),
+        ForkPoint::Position(position) => Some(born.max(position.0 as usize)),
         ForkPoint::Command(command) => happened
             .iter()
             .position(|record| record.command == command && command != Record::RUN),
         ForkPoint::LastFailure => happened.iter().rposition(|record| is_failure(record.kind)),
         ForkPoint::End => Some(end),
     };
-    kept.filter(|kept| (1..=end).contains(kept))
+    kept.filter(|kept| (born..=end).contains(kept))
         .ok_or_else(|| ForkError::NoPlace {
             point: at,
             records: u32::try_from(end).unwrap_or(u32::MAX),

@@ -243,6 +243,7 @@ where
             placement: self.at.map_or(Placement::Anywhere, Placement::NotBefore),
             ticket: self.ticket,
             tags: self.tags?,
+            carried_over: Vec::new(),
         })
     }
 

@@ -59,6 +59,20 @@ impl Call {
             Resolution::Failure(failure) => Err(failure),
         })
     }
+
+    /// As [`Self::poll`], but the machine keeps the value until it is [consumed](Self::consume).
+    fn poll_kept(&mut self, cx: &TaskContext<'_>) -> Poll<Result<Bytes, Failure>> {
+        let resolution = ready!(lock(&self.machine).poll_kept(self.id, cx.waker()));
+        Poll::Ready(match resolution {
+            Resolution::Value(payload) => Ok(payload),
+            Resolution::Failure(failure) => Err(failure),
+        })
+    }
+
+    fn consume(mut self) {
+        self.is_done = true;
+        lock(&self.machine).consume(self.id);
+    }
 }
 
 impl Call {
@@ -242,22 +256,27 @@ pub struct Wait<T>(Call, PhantomData<fn() -> T>);
 impl<T: DeserializeOwned> Wait<T> {
     pub(super) fn new(context: &Context, name: &str) -> Self {
         Self(
-            Call::new(context, Request::Signal, name.into(), 0),
+            Call::new(context, Request::Signal { received: None }, name.into(), 0),
             PhantomData,
         )
     }
 }
 
 impl<T: DeserializeOwned> Wait<T> {
-    /// As polling it, but a signal that this code cannot read parks the run.
-    pub(super) fn poll_readable(&mut self, cx: &TaskContext<'_>) -> Poll<Result<T, CallError>> {
-        match ready!(self.0.poll(cx)) {
+    /// As polling it, but the signal counts as unread until it is [consumed](Self::consume), and one that this code
+    /// cannot read parks the run.
+    pub(super) fn poll_kept(&mut self, cx: &TaskContext<'_>) -> Poll<Result<T, CallError>> {
+        match ready!(self.0.poll_kept(cx)) {
             Ok(payload) => match payload::decode(&payload) {
                 Ok(value) => Poll::Ready(Ok(value)),
                 Err(failure) => self.0.park(failure.message),
             },
             Err(failure) => Poll::Ready(Err(CallError::from_failure(failure))),
         }
+    }
+
+    pub(super) fn consume(self) {
+        self.0.consume();
     }
 }
 

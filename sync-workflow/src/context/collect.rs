@@ -17,7 +17,9 @@ impl Context {
     /// of them or the time `within` has passed since the first was received, whichever comes first. So it gives at
     /// least one, and at most `max`; what arrives later is kept for who asks next.
     ///
-    /// A cancellation ends it early, with what it has if that is anything: so nothing that was received is lost.
+    /// A cancellation ends it early, with what it has if that is anything. Dropped before it is ready, or left behind by
+    /// [`continue_as_new`](Context::continue_as_new), it has read nothing: what it had goes to who asks next. So nothing
+    /// that was received is lost.
     /// A signal that is not a `T` parks the run, until it meets code that can read it.
     ///
     /// ```
@@ -51,23 +53,27 @@ impl Context {
         // Numbered where it is asked for, as every call is.
         let mut first = self.wait::<T>(&signal);
         async move {
-            let mut batch = vec![poll_fn(|cx| first.poll_readable(cx)).await?];
-            if batch.len() >= max {
-                return Ok(batch);
-            }
-            let mut timer = pin!(context.sleep(within));
-            while batch.len() < max {
-                let mut next = context.wait::<T>(&signal);
-                let received = poll_fn(|cx| match next.poll_readable(cx) {
-                    Poll::Ready(received) => Poll::Ready(received.ok()),
-                    Poll::Pending => timer.as_mut().poll(cx).map(|_over| None),
-                });
-                match received.await {
-                    Some(value) => batch.push(value),
-                    None => break,
+            let value = poll_fn(|cx| first.poll_kept(cx)).await?;
+            let mut batch = vec![(value, first)];
+            if max > 1 {
+                let mut timer = pin!(context.sleep(within));
+                while batch.len() < max {
+                    let mut next = context.wait::<T>(&signal);
+                    let received = poll_fn(|cx| match next.poll_kept(cx) {
+                        Poll::Ready(received) => Poll::Ready(received.ok()),
+                        Poll::Pending => timer.as_mut().poll(cx).map(|_over| None),
+                    });
+                    match received.await {
+                        Some(value) => batch.push((value, next)),
+                        None => break,
+                    }
                 }
             }
-            Ok(batch)
+            let read = batch.into_iter().map(|(value, wait)| {
+                wait.consume();
+                value
+            });
+            Ok(read.collect())
         }
     }
 }

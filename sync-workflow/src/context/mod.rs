@@ -220,7 +220,10 @@ impl Context {
     }
 
     /// Ends this run and goes on as a new one with an empty journal: what keeps the journal of an
-    /// endless workflow short. Signals that were not received go along. Never returns.
+    /// endless workflow short. Never returns.
+    ///
+    /// Signals and updates that the code has not read go along, in their order: those that nobody has waited for, and
+    /// those whose wait was dropped, or is still there, without having given its value.
     ///
     /// ```
     /// use sync_workflow::{Context, Failure};

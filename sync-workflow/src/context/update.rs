@@ -105,7 +105,7 @@ impl Context {
     {
         let name = update::signal_name(name);
         UpdateCall {
-            call: Call::new(self, Request::Signal, name.into(), 0),
+            call: Call::new(self, Request::Signal { received: None }, name.into(), 0),
             context: self.clone(),
             types: PhantomData,
         }

@@ -167,9 +167,16 @@ pub struct NewRun {
     /// By which it is found. One that continues another as new has the tags of that one instead, but for those that
     /// the same commit changes: the first [`Tags::MAX`], by their names.
     pub tags: Tags,
+    /// Its records after the first, if it continues another as new: signals that [go along](Record::is_carried_over).
+    pub carried_over: Vec<Record>,
 }
 
 impl NewRun {
+    /// The records that it is born with.
+    pub fn born_with(&self) -> impl Iterator<Item = Record> {
+        std::iter::once(self.first_record()).chain(self.carried_over.iter().cloned())
+    }
+
     /// The record at position zero.
     #[must_use]
     pub fn first_record(&self) -> Record {

@@ -97,11 +97,15 @@ impl Coded {
     fn encoded_run(&self, run: &NewRun, offloaded: &mut Offloaded) -> Result<NewRun> {
         let before = offloaded.payloads.len();
         let input = self.encode_offloaded(run.run, &run.input, offloaded)?;
+        let carried_over = all(&run.carried_over, |record| {
+            self.encoded_record_of(run.run, record, offloaded)
+        })?;
         if offloaded.payloads.len() > before {
             offloaded.births.push(run.run);
         }
         Ok(NewRun {
             input,
+            carried_over,
             ..run.clone()
         })
     }

@@ -129,7 +129,11 @@ pub(crate) enum Request {
     Timer {
         due: TimerDue,
     },
-    Signal,
+    /// A wait for a signal.
+    Signal {
+        /// The place of the one that it received among all that the run received.
+        received: Option<u64>,
+    },
     /// A signal to another workflow.
     Send {
         to: WorkflowId,
@@ -211,7 +215,7 @@ impl Command {
             Request::Child(_) => Some(RecordKind::ChildStarted),
             Request::Activity { .. }
             | Request::Transaction { .. }
-            | Request::Signal
+            | Request::Signal { .. }
             | Request::Send { .. }
             | Request::Cancellation => None,
         }
@@ -223,7 +227,7 @@ impl Command {
             Request::Activity { .. } => RecordKind::ActivityCompleted,
             Request::Transaction { .. } => RecordKind::TransactionCompleted,
             Request::Timer { .. } => RecordKind::TimerFired,
-            Request::Signal => RecordKind::SignalReceived,
+            Request::Signal { .. } => RecordKind::SignalReceived,
             Request::Send { .. } => RecordKind::SignalSent,
             Request::Child(_) => RecordKind::ChildCompleted,
             Request::Cancellation => RecordKind::CancelRequested,
@@ -241,7 +245,7 @@ impl Command {
                 Request::Transaction { .. },
                 RecordKind::TransactionCompleted | RecordKind::TransactionFailed
             ) | (Request::Timer { .. }, RecordKind::TimerFired)
-                | (Request::Signal, RecordKind::SignalReceived)
+                | (Request::Signal { .. }, RecordKind::SignalReceived)
                 | (
                     Request::Send { .. },
                     RecordKind::SignalSent | RecordKind::SignalFailed

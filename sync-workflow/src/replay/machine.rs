@@ -4,6 +4,7 @@ mod arrivals;
 mod asked;
 mod code;
 mod replaying;
+mod unread;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -15,8 +16,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use self::unread::Unread;
 use super::{
-    command::{ChildRequest, Command, Request, TimerDue},
+    command::{ChildRequest, Command, Request, Resolution, TimerDue},
     fault::{Asked, Fault, Mismatch},
     lineage::{Identity, Lineage},
     scope::{ScopeId, Scopes},
@@ -62,8 +64,8 @@ pub(crate) struct Machine {
     /// Signals that arrived and no record consumes yet.
     arrived: VecDeque<ArrivedSignal>,
     seen_signals: HashSet<i64>,
-    /// Signals whose wait was dropped after their record: the next wait of the name takes them.
-    returned: VecDeque<(Arc<str>, Bytes)>,
+    /// Signals that were received and not read.
+    unread: Unread,
     scopes: Scopes,
     continuation: Option<(Arc<str>, Bytes)>,
     /// The names of the tags that the code has set or taken away.
@@ -118,6 +120,7 @@ impl Machine {
         let versions = chosen_versions(&journal);
         // Those may be asked for at another place than they were chosen at, or not any more.
         journal.retain(|record| record.kind != RecordKind::VersionChosen);
+        let unread = Unread::take_from(&mut journal);
         let identity = Identity { run, workflow_id };
         let (lineage, fault) = match Lineage::take_from(&mut journal, identity.clone()) {
             Ok(lineage) => (lineage, None),
@@ -141,7 +144,7 @@ impl Machine {
             granted: None,
             arrived: VecDeque::new(),
             seen_signals: HashSet::new(),
-            returned: VecDeque::new(),
+            unread,
             scopes: Scopes::default(),
             continuation: None,
             tagged: BTreeSet::new(),
@@ -288,7 +291,25 @@ impl Machine {
             run,
             workflow,
             input,
+            carried_over: self.take_unread().carry_over(),
         })
+    }
+
+    /// All signals that were received and not read, also by waits that there are.
+    fn take_unread(&mut self) -> Unread {
+        let mut unread = std::mem::take(&mut self.unread);
+        for command in std::mem::take(&mut self.commands).into_values() {
+            if let (
+                Request::Signal {
+                    received: Some(place),
+                },
+                Some(Resolution::Value(payload)),
+            ) = (command.request, command.resolution)
+            {
+                unread.give_back(place, command.name, payload);
+            }
+        }
+        unread
     }
 
     fn mismatch(&mut self, record: &Record, asked: Option<Asked>) {

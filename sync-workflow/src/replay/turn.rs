@@ -117,6 +117,9 @@ pub struct Continuation {
     pub workflow: Arc<str>,
     /// Its encoded input.
     pub input: Bytes,
+    /// The records of the new run after its first: [signals](Record::is_carried_over) that this one received and its
+    /// code never read, in the order in which they were received.
+    pub carried_over: Vec<Record>,
 }
 
 /// Something to do outside.

@@ -196,6 +196,7 @@ impl Stored {
             placement: Placement::Anywhere,
             ticket: Ticket::default(),
             tags: schedule.run_tags(id).unwrap_or_default(),
+            carried_over: Vec::new(),
         }
     }
 

@@ -121,7 +121,7 @@ impl ReplayCheck {
     fn first_cut(&self) -> usize {
         let is_fork = |record: &Record| record.kind == RecordKind::Forked;
         let last = self.records.iter().rposition(is_fork);
-        last.map_or(1, |last| last + 1)
+        last.map_or_else(|| Record::count_born(&self.records), |last| last + 1)
     }
 
     fn cut_at(&self, cut: usize) -> Result<(), Difference> {

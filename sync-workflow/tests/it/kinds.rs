@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::poll_immediate;
 use sync_workflow::{
     Client, Context, Failure, RetryPolicy, Tx, Worker, WorkerBuilder,
     client::{ForkPoint, RunHistory},
@@ -134,6 +135,26 @@ fn every_kind_survives_a_crash_at_every_commit() {
     assert_eq!(kinds(&left), every_kind());
 }
 
+/// Leaves a signal unread to the run in which it goes on, which reads it.
+async fn reads_on(ctx: Context, is_second: bool) -> Result<u64, Failure> {
+    let mut number = ctx.wait("number");
+    if is_second {
+        return Ok(number.await?);
+    }
+    assert!(poll_immediate(&mut number).await.is_none());
+    ctx.wait::<()>("go").await?;
+    ctx.continue_as_new(reads_on, true).await
+}
+
+async fn leaves_unread(client: &Client) -> RunHistory {
+    let handle = client.start(reads_on, "reads-on", false).await.unwrap();
+    handle.signal("number", &7).await.unwrap();
+    handle.signal("go", &()).await.unwrap();
+    assert_eq!(handle.result().await.unwrap(), 7);
+    let last = client.describe("reads-on").await.unwrap();
+    client.export(last.run).await.unwrap()
+}
+
 /// The golden histories: never changed, and joined by others when there is more to keep.
 fn goldens() -> Vec<RunHistory> {
     let mut histories = Vec::new();
@@ -159,6 +180,7 @@ fn histories_of_every_kind_that_were_kept_are_still_replayed() {
             "child" => ReplayCheck::of_history(child, golden),
             "failing_child" => ReplayCheck::of_history(failing_child, golden),
             "waits" => ReplayCheck::of_history(waits, golden),
+            "reads_on" => ReplayCheck::of_history(reads_on, golden),
             other => panic!("nobody knows the workflow {other}"),
         };
         let replayed = check.unwrap().whole();
@@ -183,13 +205,23 @@ fn the_same_records_are_written_as_when_they_were_kept() {
         });
         told.collect()
     };
-    let left = TestEnvironment::run(worker(), async |env| leaves_every_kind(env.client()).await);
-    let file = golden_directory().join("everything.json");
-    // What was kept once is never written again.
+    let mut left =
+        TestEnvironment::run(worker(), async |env| leaves_every_kind(env.client()).await);
+    keep("everything.json", &left);
+    let read_on = Worker::builder().workflow(reads_on);
+    let unread = TestEnvironment::run(read_on, async |env| leaves_unread(env.client()).await);
+    assert!(unread.to_records().unwrap()[1].is_carried_over());
+    keep("carried_over.json", std::slice::from_ref(&unread));
+    left.push(unread);
+    assert_eq!(shape(&left), shape(&goldens()));
+}
+
+/// Writes a golden file, if that is asked for. What was kept once is never written again.
+fn keep(name: &str, histories: &[RunHistory]) {
+    let file = golden_directory().join(name);
     if std::env::var_os("GOLDEN").is_some_and(|value| value == "keep") && !file.exists() {
-        let text = serde_json::to_string_pretty(&left).unwrap();
+        let text = serde_json::to_string_pretty(histories).unwrap();
         std::fs::create_dir_all(golden_directory()).unwrap();
         std::fs::write(file, text + "\n").unwrap();
     }
-    assert_eq!(shape(&left), shape(&goldens()));
 }

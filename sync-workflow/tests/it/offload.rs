@@ -52,6 +52,7 @@ fn born(run: RunId) -> NewRun {
         placement: Placement::Anywhere,
         ticket: Ticket::default(),
         tags: Tags::new(),
+        carried_over: Vec::new(),
     }
 }
 

@@ -116,6 +116,7 @@ fn new_run(workflow_id: &str) -> NewRun {
         placement: Placement::Here,
         ticket: Ticket::default(),
         tags: Tags::new(),
+        carried_over: Vec::new(),
     }
 }
 

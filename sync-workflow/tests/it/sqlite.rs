@@ -72,6 +72,7 @@ fn new_run(id: &str) -> NewRun {
         placement: Placement::Here,
         ticket: Ticket::default(),
         tags: Tags::new(),
+        carried_over: Vec::new(),
     }
 }
 

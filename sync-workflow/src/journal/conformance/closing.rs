@@ -8,10 +8,10 @@ use super::world::{
 use crate::{
     id::Position,
     journal::{
-        Close, Journal, NewRun, ParentCloses, Result, RunCommit, RunOutcome, RunSelector, SignalOutcome,
+        Close, Journal, NewRun, ParentCloses, Placement, Result, RunCommit, RunOutcome, RunSelector, SignalOutcome,
         StartOutcome, WokenRun,
     },
-    record::RecordKind,
+    record::{Record, RecordKind},
     status::RunStatus,
 };
 
@@ -105,6 +105,33 @@ pub async fn a_closed_run_takes_nothing_more(journal: Arc<dyn Journal>) -> Resul
     assert_eq!(world.claimed().await?, []);
     assert!(world.owned(world.node).await?.is_empty());
     assert_eq!(world.records(run).await?.len(), 2);
+    Ok(())
+}
+
+pub async fn a_run_that_continues_another_is_born_with_what_is_carried_over(
+    journal: Arc<dyn Journal>,
+) -> Result<()> {
+    let world = World::new(journal).await?;
+    let carried_over: Vec<_> = (1..=2)
+        .map(|position| Record {
+            command: Record::RUN,
+            name: "number".into(),
+            ..record(position, RecordKind::SignalReceived)
+        })
+        .collect();
+    for (id, placement) in [("here", Placement::Here), ("anywhere", Placement::Anywhere)] {
+        let first = world.born(id).await?;
+        let next = NewRun {
+            placement,
+            carried_over: carried_over.clone(),
+            ..successor(id, first)
+        };
+        let batch = world.push(continuing(first, 1, next.clone())).await?;
+        assert_eq!(batch.runs, [RunOutcome::Committed]);
+        let records = world.records(next.run).await?;
+        assert_eq!(records, next.born_with().collect::<Vec<_>>());
+        assert_eq!(records[1..], carried_over);
+    }
     Ok(())
 }
 

@@ -98,6 +98,7 @@ macro_rules! journal_conformance {
                 a_closed_run_takes_nothing_more
                 an_end_of_which_no_parent_hears_is_an_end
                 a_run_continues_as_new_in_a_run_of_its_chain
+                a_run_that_continues_another_is_born_with_what_is_carried_over
                 signals_carry_over_when_a_run_continues_as_new
                 a_cancel_request_carries_over_when_a_run_continues_as_new
                 the_parent_of_a_run_that_continues_as_new_is_told

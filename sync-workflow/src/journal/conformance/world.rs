@@ -227,6 +227,7 @@ pub(super) fn new_run(id: &str) -> NewRun {
         placement: Placement::Anywhere,
         ticket: Ticket::default(),
         tags: Tags::new(),
+        carried_over: Vec::new(),
     }
 }
 

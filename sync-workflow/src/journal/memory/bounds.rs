@@ -25,6 +25,7 @@ pub(in crate::journal) fn check_new_run(run: &NewRun) -> Result<()> {
             key: key.chars().take(64).collect(),
         });
     }
+    run.carried_over.iter().try_for_each(check_record)?;
     check(&run.input)
 }
 

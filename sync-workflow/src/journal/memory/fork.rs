@@ -109,6 +109,7 @@ impl State {
                 ..origin.ticket.clone()
             },
             tags,
+            carried_over: Vec::new(),
         };
         self.insert(&new, None, now);
         if let Some(run) = self.runs.get_mut(&fork.run) {

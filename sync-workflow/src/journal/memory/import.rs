@@ -26,6 +26,7 @@ impl State {
             placement: Placement::Anywhere,
             ticket: Ticket::default(),
             tags: imported.tags.clone(),
+            carried_over: Vec::new(),
         };
         self.insert(&new, None, created_at);
         if let Some(run) = self.runs.get_mut(&imported.run) {

@@ -342,7 +342,7 @@ impl State {
             pause_requested: false,
             awaited: false,
             next: None,
-            records: vec![(new.first_record(), now)],
+            records: new.born_with().map(|record| (record, now)).collect(),
             attempts: BTreeMap::new(),
             tags: new.tags.clone(),
             stand: Stand::Pending(None),

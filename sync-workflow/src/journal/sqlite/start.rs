@@ -244,7 +244,7 @@ async fn insert(
         .await?;
     let records: Vec<_> = runs
         .iter()
-        .map(|(new, _)| (new.run, new.first_record()))
+        .flat_map(|(new, _)| new.born_with().map(|record| (new.run, record)))
         .collect();
     let records: Vec<_> = records.iter().map(|(run, record)| (*run, record)).collect();
     record::append(connection, &records, now).await?;

@@ -140,6 +140,11 @@ impl Machine {
         };
         let held_at = self.resolved;
         self.resolved += 1;
+        if let (Request::Signal { received }, Resolution::Value(_)) =
+            (&mut command.request, &resolution)
+        {
+            received.get_or_insert_with(|| self.unread.next_place());
+        }
         command.resolution = Some(resolution);
         command.held_at = Some(held_at);
         if command.awaited {
@@ -215,7 +220,7 @@ impl Machine {
         for index in 0..self.arrived.len() {
             let name = &self.arrived[index].name;
             let waiting = self.commands.iter().find(|(_, command)| {
-                matches!(command.request, Request::Signal)
+                matches!(command.request, Request::Signal { .. })
                     && command.awaited
                     && command.resolution.is_none()
                     && command.name == *name

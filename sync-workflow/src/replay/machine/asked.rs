@@ -50,20 +50,16 @@ impl Machine {
     }
 
     pub(super) fn ask(&mut self, id: CommandId) {
-        let Some(command) = self.commands.get(&id) else {
+        let Some(command) = self.commands.get_mut(&id) else {
             return;
         };
         if self.scopes.is_cancelled(command.scope) {
             self.cancel_command(id);
             return;
         }
-        if let Request::Signal = command.request {
-            let name = Arc::clone(&command.name);
-            let index = self
-                .returned
-                .iter()
-                .position(|(returned, _)| *returned == name);
-            if let Some((_, payload)) = index.and_then(|index| self.returned.remove(index)) {
+        if let Request::Signal { received } = &mut command.request {
+            if let Some((place, payload)) = self.unread.take(&command.name) {
+                *received = Some(place);
                 self.resolve(id, Resolution::Value(payload));
             }
             return;
@@ -154,7 +150,7 @@ impl Machine {
             // A new attempt of an activity that may run once: it has not run yet.
             Request::Activity { .. }
             | Request::Transaction { .. }
-            | Request::Signal
+            | Request::Signal { .. }
             | Request::Send { .. }
             | Request::Cancellation => Bytes::new(),
         }
@@ -227,7 +223,7 @@ fn start_action(id: CommandId, command: &mut Command) -> Option<Action> {
             due: TimerDue::After(_),
         }
         | Request::Child(ChildRequest { run: None, .. })
-        | Request::Signal
+        | Request::Signal { .. }
         | Request::Cancellation => None,
     }
 }

@@ -71,6 +71,25 @@ impl Machine {
         Poll::Pending
     }
 
+    /// As [`Self::poll`], but the machine keeps the value until the call is [consumed](Self::consume), whatever becomes of
+    /// the code that looked at it.
+    pub(crate) fn poll_kept(&mut self, id: CommandId, waker: &Waker) -> Poll<Resolution> {
+        if self.granted == Some(id) {
+            self.granted = None;
+            self.decline(id);
+            let command = self.commands.get(&id);
+            if let Some(resolution) = command.and_then(|command| command.resolution.clone()) {
+                return Poll::Ready(resolution);
+            }
+        }
+        self.poll(id, waker)
+    }
+
+    /// Lets a value go that [`Self::poll_kept`] has shown.
+    pub(crate) fn consume(&mut self, id: CommandId) {
+        self.forget(id);
+    }
+
     /// A durable call was dropped: its value will not be consumed.
     pub(crate) fn drop_command(&mut self, id: CommandId) {
         if let Some(command) = self
@@ -89,9 +108,12 @@ impl Machine {
             self.granted = None;
         }
         match (&command.request, command.resolution) {
-            (Request::Signal, Some(Resolution::Value(payload))) => {
-                self.returned.push_back((command.name, payload))
-            }
+            (
+                Request::Signal {
+                    received: Some(place),
+                },
+                Some(Resolution::Value(payload)),
+            ) => self.unread.give_back(*place, command.name, payload),
             (_, None) if command.started => self.out.abandoned.push(id),
             _ => {}
         }

@@ -137,7 +137,7 @@ impl Machine {
             // It was about to run, and whether it did will be asked when the replay is over.
             Request::Activity { .. } => command.started = true,
             Request::Transaction { .. }
-            | Request::Signal
+            | Request::Signal { .. }
             | Request::Send { .. }
             | Request::Cancellation => {}
         }

@@ -44,6 +44,7 @@ impl Driver {
                 },
             },
             tags: child.tags,
+            carried_over: Vec::new(),
         };
         self.node.place(&mut new);
         new
@@ -65,6 +66,7 @@ impl Driver {
             ticket: self.claimed.ticket.clone(),
             // The journal carries them over.
             tags: Tags::new(),
+            carried_over: continuation.carried_over,
         };
         if !self.is_draining && !self.is_pausing {
             self.node.place(&mut next);

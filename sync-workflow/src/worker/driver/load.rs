@@ -26,7 +26,7 @@ impl Driver {
         }
         let has_waited = self.claimed.rested;
         let (records, attempts) = match origin {
-            Origin::Born(run) => (vec![run.first_record()], Vec::new()),
+            Origin::Born(run) => (run.born_with().collect(), Vec::new()),
             Origin::Claimed => match self.load().await {
                 Ok(history) => history,
                 Err(Flow::Stop) => return Flow::Stop,

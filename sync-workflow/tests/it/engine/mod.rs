@@ -41,6 +41,7 @@ mod tags;
 ))]
 mod telemetry;
 mod transactions;
+mod unread;
 mod versions;
 mod waiting;
 

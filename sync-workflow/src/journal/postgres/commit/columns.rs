@@ -117,6 +117,9 @@ impl<'b> Columns<'b> {
             if let Some(next) = &close.next {
                 // Its tags are those of the run that it continues.
                 self.runs.add(next, Origin::Continuation, run, false);
+                for record in &next.carried_over {
+                    self.records.add(next.run.as_uuid(), record);
+                }
             }
         } else {
             self.add_attempts(run, commit);
