@@ -26,6 +26,12 @@ impl Context {
     /// this worker still owns the run, adds the record, and commits. When it returns an error, the
     /// transaction is rolled back, and the error is the step's result.
     ///
+    /// A transaction that cannot begin or commit, because another one is in its way or the database is out of reach, is tried
+    /// again with pauses of half a second, and the closure with it, until it commits or nobody waits for it any more:
+    /// [`Context::timeout`] sets a limit, and cancelling the run ends it. Every twenty tries the log has `transaction_contended`. If it is the
+    /// closure's own SQL that such a thing happens to (a deadlock, a serialization failure, a connection that breaks
+    /// off), it is tried twenty times; then the error is the step's result.
+    ///
     /// ```
     /// use sync_workflow::{Context, Failure, Tx};
     ///

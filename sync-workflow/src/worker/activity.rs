@@ -170,9 +170,14 @@ impl ActivityContext {
     /// was written in it commits together with the activity's record: exactly once. If it fails,
     /// nothing was written.
     ///
+    /// If the commit gives way to another transaction, the attempt is made again under the same number after a short pause: it
+    /// counts as failed only for an activity that may run once. An error of the activity's own SQL is a failed attempt like any
+    /// other, whatever its reason, for the activity's code has seen it.
+    ///
     /// # Errors
     ///
-    /// A [`Failure`] when the database cannot be reached, or when this attempt opened one before.
+    /// A [`Failure`] when the database cannot be reached or another transaction is in the way, or when this attempt opened one
+    /// before. Returned from the activity it is a failed attempt.
     pub async fn begin(&self) -> Result<Tx, Failure> {
         if self
             .inner

@@ -6,6 +6,7 @@
 mod abort;
 mod attempts;
 mod births;
+mod contention;
 pub(super) mod history;
 mod inbox;
 mod inherited;
@@ -253,6 +254,9 @@ impl Driver {
             }
             Message::StepFailed { command, failure } => {
                 return self.step_failed(command, failure).await;
+            }
+            Message::GaveWay { command, failure } => {
+                return self.gave_way(command, failure).await;
             }
             Message::StepCommitted { record, result } => {
                 return self.step_committed(record, result).await;

@@ -38,6 +38,12 @@ pub(crate) enum Message {
         command: CommandId,
         failure: Failure,
     },
+    /// The transaction of a step, or of an attempt that has one of its own, was rolled back for a reason outside of its
+    /// code; nothing of it remains.
+    GaveWay {
+        command: CommandId,
+        failure: Failure,
+    },
     /// A step's commit ended.
     StepCommitted {
         record: Record,

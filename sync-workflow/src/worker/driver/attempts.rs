@@ -241,6 +241,22 @@ impl Driver {
         }
     }
 
+    /// Begins an attempt again whose transaction gave way to something else. It has used up nothing, unless its code may
+    /// run once.
+    pub(super) fn repeat_attempt(&mut self, command: CommandId, pause: Duration, failure: Failure) {
+        let Some(open) = self.activities.open.get_mut(&command) else {
+            return;
+        };
+        if open.options.at_most_once {
+            self.attempt_failed(command, failure);
+            return;
+        }
+        open.stage = Stage::Waits;
+        let now = self.node.clock.now();
+        let at = now.checked_add(pause).unwrap_or(Timestamp::MAX);
+        self.timers.insert((at, command, TimerKind::Retry));
+    }
+
     /// Plans the next attempt, or ends the activity.
     pub(super) fn attempt_failed(&mut self, command: CommandId, failure: Failure) {
         let now = self.node.clock.now();

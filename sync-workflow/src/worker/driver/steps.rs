@@ -7,13 +7,12 @@ use std::{
     collections::{HashMap, VecDeque},
     panic::AssertUnwindSafe,
     sync::{Arc, PoisonError},
-    time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 
-use super::{Driver, Flow, TimerKind, abort::AbortOnDrop, too_large};
+use super::{Driver, Flow, TimerKind, abort::AbortOnDrop, contention::Contention, too_large};
 use crate::{
     context::{BoxedBody, Tx},
     failure::Failure,
@@ -25,9 +24,6 @@ use crate::{
     worker::{mailbox::Message, node::Node},
 };
 
-/// How often a step that stands in another transaction's way is tried before it fails.
-const MAX_CONTENDED: u32 = 20;
-
 /// The transactional steps of one run.
 #[derive(Default)]
 pub(super) struct Steps {
@@ -35,7 +31,7 @@ pub(super) struct Steps {
     ready: VecDeque<ReadyStep>,
     committing: bool,
     deferred: Vec<Event>,
-    contended: HashMap<CommandId, u32>,
+    pub(super) contention: Contention,
     wants_rewind: bool,
 }
 
@@ -87,9 +83,15 @@ impl Steps {
         self.running.contains_key(&command) || self.ready.iter().any(|step| step.command == command)
     }
 
+    /// Ends the code of a step.
+    pub(super) fn stop(&mut self, command: CommandId) {
+        self.running.remove(&command);
+    }
+
     /// Rolls a step back, unless its commit is under way.
     pub(super) fn abandon(&mut self, command: CommandId) {
         self.running.remove(&command);
+        self.contention.forget(command);
         self.ready.retain(|step| step.command != command);
     }
 
@@ -109,30 +111,12 @@ impl Driver {
         };
         let journal = Arc::clone(&self.node.journal);
         let mailbox = self.mailbox.clone();
-        let pause = Duration::from_millis(
-            2_u64
-                << self
-                    .steps
-                    .contended
-                    .get(&command)
-                    .copied()
-                    .unwrap_or(0)
-                    .min(8),
-        );
-        let is_repeated = self.steps.contended.contains_key(&command);
+        let pause = self.steps.contention.pause(command);
         let task = tokio::spawn(async move {
-            if is_repeated {
-                tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+            if let Some(pause) = pause {
+                tokio::time::sleep(pause).await;
             }
-            let message = match run_body(&*journal, body).await {
-                Ok((payload, transaction)) => Message::StepReady {
-                    command,
-                    payload,
-                    transaction,
-                },
-                Err(failure) => Message::StepFailed { command, failure },
-            };
-            mailbox.send(message);
+            mailbox.send(run_body(&*journal, command, body).await);
         });
         self.steps.running.insert(command, AbortOnDrop::new(&task));
     }
@@ -186,15 +170,9 @@ impl Driver {
             ready.partition(|step| step.transaction.is_the_only_writer());
         self.steps.ready = others;
         for step in in_the_way {
-            let mut failure = Failure::new("other records of the run came first");
-            failure.is_contended = true;
-            let command = step.command;
-            self.mailbox.send(match self.activities.is_open(command) {
-                true => Message::AttemptEnded {
-                    command,
-                    result: Err(failure),
-                },
-                false => Message::StepFailed { command, failure },
+            self.mailbox.send(Message::GaveWay {
+                command: step.command,
+                failure: Failure::new("other records of the run came first"),
             });
         }
     }
@@ -238,7 +216,7 @@ impl Driver {
         match result {
             Ok(()) => {
                 self.durable = record.position.next();
-                self.steps.contended.remove(&command);
+                self.steps.contention.forget(command);
                 self.settle_activity(command);
                 self.happened(Event::TransactionCommitted { record });
                 self.replay_deferred();
@@ -258,14 +236,16 @@ impl Driver {
                 }
                 self.rewind().await
             }
-            Err(error) if record.kind == RecordKind::ActivityCompleted => {
-                self.replay_deferred();
-                self.attempt_failed(command, Failure::from_error(&error));
-                Flow::Continue
-            }
             Err(error) => {
-                let mut failure = Failure::from_error(&error);
-                failure.is_contended = error.is_transient();
+                let failure = Failure::from_error(&error);
+                if error.is_transient() {
+                    return self.gave_way(command, failure).await;
+                }
+                if record.kind == RecordKind::ActivityCompleted {
+                    self.replay_deferred();
+                    self.attempt_failed(command, failure);
+                    return Flow::Continue;
+                }
                 self.step_failed(command, failure).await
             }
         }
@@ -273,23 +253,18 @@ impl Driver {
 
     /// A step's code failed, or its commit was refused; nothing of it remains.
     pub(super) async fn step_failed(&mut self, command: CommandId, failure: Failure) -> Flow {
-        self.steps.running.remove(&command);
-        if failure.is_contended {
-            let tries = self.steps.contended.entry(command).or_default();
-            *tries += 1;
-            if *tries < MAX_CONTENDED {
-                // The step's code can run once: the replay makes it anew.
-                return self.rewind().await;
-            }
+        self.steps.stop(command);
+        if failure.is_contended && self.steps.contention.may_repeat(command) {
+            return self.rewind().await;
         }
-        self.steps.contended.remove(&command);
+        self.steps.contention.forget(command);
         self.happened(Event::TransactionFailed { command, failure });
         self.replay_deferred();
         Flow::Continue
     }
 
     /// Drops the code and lets it catch up with the journal again, on this node.
-    async fn rewind(&mut self) -> Flow {
+    pub(super) async fn rewind(&mut self) -> Flow {
         if self.ending.is_some() || self.in_flight.is_some() || !self.outbox.is_empty() {
             // Later: what is under way must be durable before the journal is read.
             self.steps.wants_rewind = true;
@@ -326,7 +301,7 @@ impl Driver {
         }
     }
 
-    fn replay_deferred(&mut self) {
+    pub(super) fn replay_deferred(&mut self) {
         for event in std::mem::take(&mut self.steps.deferred) {
             self.happened(event);
         }
@@ -366,23 +341,32 @@ fn closed_activity(event: &Event) -> Option<CommandId> {
 }
 
 /// Opens a transaction, runs the code of a step in it, and takes the transaction back.
-async fn run_body(
-    journal: &dyn Journal,
-    body: BoxedBody,
-) -> Result<(Bytes, OpenTransaction), Failure> {
-    let transaction = journal.begin().await.map_err(|error| {
-        let mut failure = Failure::from_error(&error);
-        failure.is_contended = error.is_transient();
-        failure
-    })?;
+async fn run_body(journal: &dyn Journal, command: CommandId, body: BoxedBody) -> Message {
+    let failed = |failure| Message::StepFailed { command, failure };
+    let transaction = match journal.begin().await {
+        Ok(transaction) => transaction,
+        Err(error) => {
+            let failure = Failure::from_error(&error);
+            return match error.is_transient() {
+                true => Message::GaveWay { command, failure },
+                false => failed(failure),
+            };
+        }
+    };
     let (tx, slot) = Tx::new(transaction);
     let work = AssertUnwindSafe(async move { body(tx).await }).catch_unwind();
-    let payload = work
-        .await
-        .unwrap_or_else(|panic| Err(Failure::from_panic(&*panic)))?;
+    let ended = work.await;
+    let payload = match ended.unwrap_or_else(|panic| Err(Failure::from_panic(&*panic))) {
+        Ok(payload) => payload,
+        Err(failure) => return failed(failure),
+    };
     let transaction = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
     match transaction {
-        Some(transaction) => Ok((payload, transaction)),
-        None => Err(Failure::final_error("the step kept its transaction")),
+        Some(transaction) => Message::StepReady {
+            command,
+            payload,
+            transaction,
+        },
+        None => failed(Failure::final_error("the step kept its transaction")),
     }
 }

@@ -64,6 +64,8 @@ pub(crate) struct Faulty {
     failed: AtomicUsize,
     /// How many answers to signals are still to be lost.
     loses_signals: AtomicUsize,
+    /// How many transactions of steps are still to be rolled back in favour of others: as they begin, as they commit.
+    contended: [AtomicUsize; 2],
     looked_at_owned: AtomicUsize,
     claimed: AtomicUsize,
     refuses_claims: AtomicBool,
@@ -79,6 +81,7 @@ impl Faulty {
             prelude: Mutex::new(Box::new(|| Box::pin(async {}))),
             failed: AtomicUsize::new(0),
             loses_signals: AtomicUsize::new(0),
+            contended: [AtomicUsize::new(0), AtomicUsize::new(0)],
             looked_at_owned: AtomicUsize::new(0),
             claimed: AtomicUsize::new(0),
             notified: AtomicUsize::new(0),
@@ -102,6 +105,18 @@ impl Faulty {
     /// Delivers so many signals without an answer.
     pub(crate) fn lose_signals(&self, count: usize) {
         self.loses_signals.store(count, Ordering::SeqCst);
+    }
+
+    /// Rolls back so many transactions of steps as they begin, and so many as they commit.
+    pub(crate) fn contend(&self, begins: usize, commits: usize) {
+        self.contended[0].store(begins, Ordering::SeqCst);
+        self.contended[1].store(commits, Ordering::SeqCst);
+    }
+
+    /// How many of them are left.
+    pub(crate) fn to_contend(&self) -> usize {
+        let left = self.contended.iter();
+        left.map(|left| left.load(Ordering::SeqCst)).sum()
     }
 
     /// Whether claims fail from now on.
@@ -132,6 +147,13 @@ impl Faulty {
     fn next(&self, batch: &Batch) -> Fault {
         (self.plan.lock().unwrap())(batch)
     }
+}
+
+/// Counts down; `false` if nothing was left.
+fn takes_one(left: &AtomicUsize) -> bool {
+    let fewer = |left: usize| left.checked_sub(1);
+    left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fewer)
+        .is_ok()
 }
 
 #[async_trait]
@@ -224,7 +246,10 @@ impl Journal for Faulty {
     }
 
     async fn begin(&self) -> Result<OpenTransaction> {
-        self.inner.begin().await
+        match takes_one(&self.contended[0]) {
+            true => Err(Error::Contended("as planned".into())),
+            false => self.inner.begin().await,
+        }
     }
 
     async fn commit_step(
@@ -232,7 +257,10 @@ impl Journal for Faulty {
         transaction: OpenTransaction,
         commit: &TransactionCommit,
     ) -> Result<()> {
-        self.inner.commit_step(transaction, commit).await
+        match takes_one(&self.contended[1]) {
+            true => Err(Error::Contended("as planned".into())),
+            false => self.inner.commit_step(transaction, commit).await,
+        }
     }
 
     async fn start(&self, run: &NewRun) -> Result<StartOutcome> {
@@ -253,14 +281,9 @@ impl Journal for Faulty {
 
     async fn send_signal(&self, node: NodeId, signal: &NewSignal) -> Result<SignalOutcome> {
         let outcome = self.inner.send_signal(node, signal).await?;
-        let lost = self
-            .loses_signals
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
-                left.checked_sub(1)
-            });
-        match lost {
-            Ok(_) => Err(Error::Unknown("as planned".into())),
-            Err(_) => Ok(outcome),
+        match takes_one(&self.loses_signals) {
+            true => Err(Error::Unknown("as planned".into())),
+            false => Ok(outcome),
         }
     }
 

@@ -8,6 +8,7 @@ mod code;
 #[cfg(all(feature = "zstd", feature = "encryption"))]
 mod codecs;
 mod combinators;
+mod contention;
 mod crash;
 mod drain;
 mod eviction;
