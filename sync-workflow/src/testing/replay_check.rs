@@ -14,6 +14,7 @@ use crate::{
     context::Context,
     failure::Failure,
     id::{CommandId, Position, RunId, WorkflowId},
+    journal::Attempt,
     record::{Record, RecordKind},
     replay::{Event, Execution, Fault, Machine, Progress, Turn},
     worker::{IntoWorkflow, registry::WorkflowFactory},
@@ -48,6 +49,7 @@ pub struct ReplayCheck {
     run: RunId,
     workflow_id: WorkflowId,
     records: Vec<Record>,
+    attempted: Vec<CommandId>,
 }
 
 impl ReplayCheck {
@@ -65,7 +67,19 @@ impl ReplayCheck {
             run,
             workflow_id,
             records,
+            attempted: Vec::new(),
         }
+    }
+
+    /// Adds what [`Journal::load`] tells of activities that have been tried and have not ended. They have no records, and
+    /// [`Context::version`] looks at them all the same. An export does not hold them.
+    ///
+    /// [`Journal::load`]: crate::journal::Journal::load
+    #[must_use]
+    pub fn attempts<'a>(mut self, attempts: impl IntoIterator<Item = &'a Attempt>) -> Self {
+        let commands = attempts.into_iter().map(|attempt| attempt.command);
+        self.attempted.extend(commands);
+        self
     }
 
     /// Puts code and an exported history together: a golden history, if it was kept in a file.
@@ -200,7 +214,13 @@ impl Resumed {
             .map(|record| record.payload.clone())
             .unwrap_or_default();
         let children = prefix.iter().filter_map(started_child).collect();
-        let machine = Machine::new(check.run, check.workflow_id.clone(), prefix.clone());
+        // They are what the journal's end left open.
+        let attempted = match cut == check.records.len() {
+            true => &*check.attempted,
+            false => &[],
+        };
+        let machine = Machine::new(check.run, check.workflow_id.clone(), prefix.clone())
+            .with_attempts(attempted.iter().copied());
         let machine = Arc::new(Mutex::new(machine));
         let future = (check.factory)(Context::new(Arc::clone(&machine)), &input)
             .map_err(|fault| Difference::Fault { cut, fault })?;

@@ -16,13 +16,13 @@ pub use self::{
     command::{ReplayCheckCommand, Verdict},
     report::{OfOthers, Outcome, ReplayReport, Replayed, RunDifference},
 };
-use super::{WorkerBuilder, driver::history, registry::Registry};
+use super::{WorkerBuilder, driver, registry::Registry};
 use crate::{
     context::Context,
     failure::Failure,
     id::{BuildId, Position, RunId},
-    journal::{self, BuildMove, BuildMoved, Hint, Journal, RunFilter, RunInfo},
-    record::{Record, RecordKind},
+    journal::{self, BuildMove, BuildMoved, Hint, History, Journal, RunFilter, RunInfo},
+    record::RecordKind,
     replay::{Action, Execution, Fault, Machine, Progress, Turn},
     status::RunStatus,
 };
@@ -192,12 +192,12 @@ impl WorkerBuilder {
                 .map(async |info| load(journal, info.run).await.map(|read| (info, read)))
                 .buffered(ahead);
             while let Some(loaded) = journals.next().await {
-                let (info, records) = loaded?;
-                if has_ended(&records) {
+                let (info, history) = loaded?;
+                if has_ended(&history) {
                     continue;
                 }
-                let length = records.as_ref().map_or(0, Vec::len);
-                let outcome = replayed(&self.registry, &info, records);
+                let length = history.as_ref().map_or(0, |history| history.records.len());
+                let outcome = replayed(&self.registry, &info, history);
                 let is_of_other = info.build.is_some() && info.build != self.settings.build;
                 if let Some(to) = to.filter(|_| is_of_other && outcome.is_none()) {
                     report.count_move(move_run(journal, info.run, to, length).await?);
@@ -231,16 +231,17 @@ async fn move_run(
 }
 
 /// The whole journal of a run, or what is wrong with it.
-async fn load(journal: &dyn Journal, run: RunId) -> journal::Result<Result<Vec<Record>, Fault>> {
-    let mut records = Vec::new();
+async fn load(journal: &dyn Journal, run: RunId) -> journal::Result<Result<History, Fault>> {
+    let mut history = History::default();
     loop {
-        let from = Position(u32::try_from(records.len()).unwrap_or(u32::MAX));
+        let from = Position(u32::try_from(history.records.len()).unwrap_or(u32::MAX));
         match journal.load(run, from, PAGE).await {
             Ok(page) => {
                 let is_last = page.records.len() < PAGE as usize;
-                records.extend(page.records);
+                history.records.extend(page.records);
+                history.attempts.extend(page.attempts);
                 if is_last {
-                    return Ok(Ok(records));
+                    return Ok(Ok(history));
                 }
             }
             Err(error @ journal::Error::Corrupt { .. }) => {
@@ -253,8 +254,8 @@ async fn load(journal: &dyn Journal, run: RunId) -> journal::Result<Result<Vec<R
 }
 
 /// Whether the run ended between the list and the look.
-fn has_ended(records: &Result<Vec<Record>, Fault>) -> bool {
-    records.as_ref().is_ok_and(|records| {
+fn has_ended(history: &Result<History, Fault>) -> bool {
+    history.as_ref().is_ok_and(|History { records, .. }| {
         records.is_empty() || records.iter().any(|record| record.kind.is_final())
     })
 }
@@ -263,25 +264,28 @@ fn has_ended(records: &Result<Vec<Record>, Fault>) -> bool {
 fn replayed(
     registry: &Registry,
     info: &RunInfo,
-    records: Result<Vec<Record>, Fault>,
+    history: Result<History, Fault>,
 ) -> Option<Outcome> {
-    match records {
-        Ok(records) => outcome(registry, info, records),
+    match history {
+        Ok(history) => outcome(registry, info, history),
         Err(fault) => Some(Outcome::Parked(fault)),
     }
 }
 
 /// Replays a run; nothing, if it would go on.
-fn outcome(registry: &Registry, info: &RunInfo, records: Vec<Record>) -> Option<Outcome> {
-    if let Some(fault) = history::fault_in(&records) {
+fn outcome(registry: &Registry, info: &RunInfo, history: History) -> Option<Outcome> {
+    let History { records, attempts } = history;
+    if let Some(fault) = driver::history::fault_in(&records) {
         return Some(Outcome::Parked(fault));
     }
     let factory = registry.workflow(&info.workflow)?;
     let input = records.first()?.payload.clone();
-    let machine = Machine::new(info.run, info.workflow_id.clone(), records);
+    let attempted = attempts.iter().map(|attempt| attempt.command);
+    let machine =
+        Machine::new(info.run, info.workflow_id.clone(), records).with_attempts(attempted);
     let machine = Arc::new(Mutex::new(machine));
     let context = Context::new(Arc::clone(&machine));
-    let future = match history::make_future(factory, context, &input) {
+    let future = match driver::history::make_future(factory, context, &input) {
         Ok(future) => future,
         Err(fault) => return Some(Outcome::Parked(fault)),
     };

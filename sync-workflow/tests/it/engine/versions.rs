@@ -3,8 +3,13 @@
 use std::time::Duration;
 
 use sync_workflow::{
-    Context, Failure, RunError, Worker, WorkerBuilder, id::Position, record::RecordKind,
-    replay::Fault, status::RunStatus, testing::ReplayCheck, worker::Outcome,
+    Context, Failure, RunError, Worker, WorkerBuilder,
+    id::Position,
+    record::RecordKind,
+    replay::Fault,
+    status::RunStatus,
+    testing::{Difference, ReplayCheck},
+    worker::{Outcome, ReplayReport},
 };
 
 use super::{
@@ -115,6 +120,12 @@ async fn a_run_that_passed_before_a_change_goes_by_the_old_code(storage: Storage
     worker.shutdown().await;
 }
 
+/// The change without the way before it.
+async fn new_only(ctx: Context, n: u64) -> Result<u64, Failure> {
+    assert_eq!(ctx.version("triple", 0..=1), 1, "the old way is gone");
+    settled(ctx, n).await
+}
+
 /// Fails, until other code is registered in its place.
 async fn stumbling(_: u64) -> Result<u64, Failure> {
     Err(Failure::new("not yet"))
@@ -136,6 +147,30 @@ async fn a_run_that_tries_an_activity_again_passed_before(storage: Storage) {
     };
     eventually("the first attempt", has_failed).await;
     before.shutdown().await;
+
+    // The checks know it as well: this run needs the old way.
+    let without = quick().activity(triple).workflow(new);
+    let report = without.replay_check(&*storage.journal).await.unwrap();
+    let lacks = |outcome: &Outcome| matches!(outcome, Outcome::Parked(Fault::Unregistered { name, .. }) if &**name == "double");
+    let lacks_double =
+        |report: &ReplayReport| report.differences.iter().any(|run| lacks(&run.outcome));
+    assert!(lacks_double(&report), "{report}");
+    let (run, id) = (handle.run_id(), handle.workflow_id());
+    let history = storage.journal.load(run, Position(0), 10).await.unwrap();
+    let check = || ReplayCheck::new(new_only, run, id.clone(), history.records.clone());
+    check().whole().unwrap();
+    let differs = check().attempts(&history.attempts).whole();
+    assert!(
+        matches!(
+            &differs,
+            Err(Difference::Fault {
+                cut: 1,
+                fault: Fault::Panicked { .. }
+            })
+        ),
+        "{differs:?}"
+    );
+
     let worker = storage.start(worker().workflow(new)).await;
     assert_eq!(ends(&worker).await.unwrap(), 4);
     worker.shutdown().await;
