@@ -65,11 +65,22 @@ pub(crate) enum Errand {
     /// Sends the signal of this number, twice perhaps.
     Signal {
         program: usize,
+        line: u32,
         name: usize,
         number: u32,
     },
     /// Asks a program for something, twice perhaps.
-    Update { program: usize, number: u32 },
+    Update {
+        program: usize,
+        line: u32,
+        number: u32,
+    },
+    /// Takes a program back to a place, or forks it there, through the worker of a process.
+    BeginAgain {
+        program: usize,
+        through: usize,
+        is_fork: bool,
+    },
     /// Holds a program back.
     Pause(usize),
     /// Lets it go on.

@@ -17,7 +17,7 @@ use crate::{
     ledger::records,
     oracle::{self, Circumstances},
     process::Link,
-    program::{Program, SIGNALS, Step, act_value, sent_value, workflow_id},
+    program::{Program, Step, act_value, line_of, sent_value, workflow_id},
     side::Piece,
     world::{World, at_once},
 };
@@ -27,6 +27,8 @@ pub(crate) struct Told {
     pub(crate) info: RunInfo,
     pub(crate) does: Does,
     pub(crate) records: Vec<Record>,
+    /// The run in which it goes on.
+    pub(crate) next: Option<RunId>,
 }
 
 /// What a run does.
@@ -76,7 +78,7 @@ fn look(world: &std::sync::Arc<World>, is_thorough: bool) -> Result<(), String> 
         counted(world, run).map_err(named)?;
     }
     steps_once(world, &runs)?;
-    chains(world, &runs)?;
+    crate::lineage::check(world, &runs)?;
     sends(world, &runs)?;
     children(&runs)?;
     crate::timers::check(world, &runs)?;
@@ -126,7 +128,9 @@ fn told(world: &World) -> Result<Vec<Told>, String> {
             let records = records(world, info.run);
             let first = records.first().ok_or("a run without records")?;
             let does = does(&info.workflow, &first.payload).map_err(|error| error.to_string())?;
+            let closed = at_once(world.journal.outcome(info.run));
             Ok(Told {
+                next: closed.ok().flatten().and_then(|closed| closed.next),
                 info,
                 does,
                 records,
@@ -240,7 +244,7 @@ fn program_kept_its_word(world: &World, run: &Told, job: &Job) -> Result<(), Str
                 Err(format!("it failed otherwise: {failure}"))
             }
         }
-        RunStatus::Cancelled if program.may_cancel => {
+        RunStatus::Cancelled if program.may_cancel || is_below(world, job.program) => {
             let cleaned = act_value(program.cleanup).to_string();
             let is_clean = run.records.iter().any(|record| {
                 record.kind == RecordKind::ActivityCompleted
@@ -253,6 +257,7 @@ fn program_kept_its_word(world: &World, run: &Told, job: &Job) -> Result<(), Str
             }
         }
         RunStatus::Terminated if program.may_terminate => Ok(()),
+        RunStatus::ContinuedAsNew if run.was_reset() => Ok(()),
         RunStatus::ContinuedAsNew if job.segment + 1 < program.segments.len() => Ok(()),
         RunStatus::Parked => Ok(()),
         status => Err(format!(
@@ -262,21 +267,34 @@ fn program_kept_its_word(world: &World, run: &Told, job: &Job) -> Result<(), Str
     }
 }
 
+/// Whether one above a program was begun again, so that somebody asked it to cancel.
+fn is_below(world: &World, program: usize) -> bool {
+    world.lock().ledger.again.is_below(&world.script, program)
+}
+
 fn program_of<'a>(world: &'a World, run: &Told, job: &Job) -> Result<&'a Program, String> {
     let program = world
         .script
         .programs
         .get(job.program)
         .ok_or("it runs no program of the script")?;
-    if run.info.workflow_id.as_str() != workflow_id(job.program) {
+    let id = run.info.workflow_id.as_str();
+    if id.strip_suffix(line_of(id)) != Some(&workflow_id(job.program)) {
         return Err(format!("it runs program {}", job.program));
     }
     Ok(program)
 }
 
 fn circumstances(world: &World) -> Circumstances {
+    let state = world.lock();
+    let again = &state.ledger.again;
+    let programs = 0..world.script.programs.len();
     Circumstances {
-        interrupts: world.lock().ledger.interruptions() > 0,
+        interrupts: state.ledger.interruptions() > 0 || !again.origins.is_empty(),
+        shaken: programs
+            .filter(|program| again.is_shaken(&world.script, *program))
+            .collect(),
+        reset: again.reset.clone(),
     }
 }
 
@@ -314,7 +332,8 @@ fn steps_once(world: &World, runs: &[Told]) -> Result<(), String> {
     let committed = world.lock().ledger.steps.clone();
     let mut recorded = HashMap::new();
     for run in runs {
-        for record in &run.records {
+        let own = run.records.iter();
+        for record in own.filter(|record| record.position >= run.own_from()) {
             recorded.insert((run.info.run, record.position), record.kind);
             let times = committed
                 .get(&(run.info.run, record.position))
@@ -343,59 +362,36 @@ fn steps_once(world: &World, runs: &[Told]) -> Result<(), String> {
     Ok(())
 }
 
-/// Each chain received its signals once and in the order of their arrival, and goes on to one end.
-fn chains(world: &World, runs: &[Told]) -> Result<(), String> {
-    let delivered = world.lock().ledger.delivered.clone();
-    let mut by_id: HashMap<&str, Vec<(usize, &Told)>> = HashMap::new();
-    for run in runs {
-        if let Some(job) = run.job() {
-            let chain = by_id.entry(run.info.workflow_id.as_str()).or_default();
-            chain.push((job.segment, run));
-        }
-    }
-    for (id, mut chain) in by_id {
-        chain.sort_by_key(|(segment, _)| *segment);
-        for (place, (segment, run)) in chain.iter().enumerate() {
-            let goes_on = run.info.status == RunStatus::ContinuedAsNew;
-            if *segment != place || goes_on != (place + 1 < chain.len()) {
-                return Err(format!("the chain of {id} is broken at segment {place}"));
-            }
-        }
-        let chain: Vec<&Told> = chain.into_iter().map(|(_, run)| run).collect();
-        crate::shown::check_chain(world, id, &chain)?;
-        let sent = delivered.get(id).map(Vec::as_slice).unwrap_or_default();
-        for name in SIGNALS {
-            let received: Vec<u64> = chain
-                .iter()
-                .flat_map(|run| &run.records)
-                .filter(|record| record.kind == RecordKind::SignalReceived && *record.name == *name)
-                .filter_map(|record| serde_json::from_slice(&record.payload).ok())
-                .collect();
-            let name_of = |value: u64| SIGNALS[usize::try_from(value / 1_000 % 10).unwrap_or(0)];
-            let sent = sent.iter().copied().filter(|value| name_of(*value) == name);
-            let in_order = sent.take(received.len()).eq(received.iter().copied());
-            let once: HashSet<u64> = received.iter().copied().collect();
-            if !in_order || once.len() < received.len() {
-                return Err(format!("{id} received {name} as {received:?}"));
-            }
-        }
-    }
-    Ok(())
-}
-
 /// What a run records as sent was delivered once, what it records as failed was not, and nothing was
 /// delivered twice.
 fn sends(world: &World, runs: &[Told]) -> Result<(), String> {
-    let delivered = world.lock().ledger.delivered.clone();
+    let state = world.lock();
+    let delivered = state.ledger.delivered.clone();
+    let again = &state.ledger.again;
+    let programs = 0..world.script.programs.len();
+    // A run that was begun again sends again.
+    let shaken: HashSet<usize> = programs
+        .filter(|program| again.is_shaken(&world.script, *program))
+        .collect();
+    drop(state);
     let mut times: HashMap<u64, u32> = HashMap::new();
-    for value in delivered.into_values().flatten() {
-        *times.entry(value).or_default() += 1;
+    for (id, values) in delivered {
+        // A fork has a copy of what its origin was sent.
+        let is_first_line = line_of(&id).is_empty();
+        for value in values.into_iter().filter(|_| is_first_line) {
+            *times.entry(value).or_default() += 1;
+        }
     }
-    if let Some((value, times)) = times.iter().find(|(_, times)| **times > 1) {
+    let is_clients = |value: u64| value < sent_value(0, 0);
+    let mut often = times.iter().filter(|(_, times)| **times > 1);
+    if let Some((value, times)) = often.find(|(value, _)| shaken.is_empty() || is_clients(**value))
+    {
         return Err(format!("signal {value} was delivered {times} times"));
     }
     for run in runs {
-        for record in &run.records {
+        let is_shaken = run.job().is_some_and(|job| shaken.contains(&job.program));
+        let own = run.records.iter();
+        for record in own.filter(|record| record.position >= run.own_from()) {
             let expected = match record.kind {
                 RecordKind::SignalSent => 1,
                 RecordKind::SignalFailed => 0,
@@ -403,7 +399,11 @@ fn sends(world: &World, runs: &[Told]) -> Result<(), String> {
             };
             let value = sent_by(world, run, record)?;
             let delivered = times.get(&value).copied().unwrap_or(0);
-            if delivered != expected {
+            let is_right = match is_shaken {
+                true => delivered >= expected,
+                false => delivered == expected,
+            };
+            if !is_right {
                 return Err(format!(
                     "{} records {:?} of signal {value}, delivered {delivered} times",
                     run.info.workflow_id, record.kind
@@ -449,7 +449,7 @@ fn children(runs: &[Told]) -> Result<(), String> {
                 continue;
             }
             let child = started.get(&record.command).and_then(|run| ends.get(run));
-            let end = child.and_then(|child| last_of_chain(runs, child));
+            let end = child.and_then(|child| last_of_chain(&ends, child));
             let is_true = end.is_some_and(|end| {
                 end.info.status == RunStatus::Completed
                     && end.records.last().map(|last| &last.payload) == Some(&record.payload)
@@ -474,10 +474,12 @@ pub(crate) fn started_run(record: &Record) -> Option<RunId> {
     serde_json::from_value(started.get("run")?.clone()).ok()
 }
 
-fn last_of_chain<'a>(runs: &'a [Told], child: &Told) -> Option<&'a Told> {
-    runs.iter()
-        .filter(|run| run.info.workflow_id == child.info.workflow_id)
-        .max_by_key(|run| run.job().map(|job| job.segment))
+fn last_of_chain<'a>(runs: &HashMap<RunId, &'a Told>, child: &'a Told) -> Option<&'a Told> {
+    let mut last = child;
+    while let Some(next) = last.next {
+        last = runs.get(&next)?;
+    }
+    Some(last)
 }
 
 /// The code says the same again from every place where a crash could have cut the journal.

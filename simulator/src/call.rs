@@ -23,6 +23,7 @@ pub(crate) enum Method {
     Notify,
     Look,
     Cancel,
+    Fork,
 }
 
 impl Method {
@@ -40,6 +41,7 @@ impl Method {
                 | Self::Send
                 | Self::Start
                 | Self::Cancel
+                | Self::Fork
         )
     }
 
@@ -47,7 +49,7 @@ impl Method {
     pub(crate) const fn may_be_in_doubt(self) -> bool {
         matches!(
             self,
-            Self::Commit | Self::Step | Self::Send | Self::Start | Self::Cancel
+            Self::Commit | Self::Step | Self::Send | Self::Start | Self::Cancel | Self::Fork
         )
     }
 }

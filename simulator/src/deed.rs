@@ -13,7 +13,7 @@ use sync_workflow::{
 };
 
 use crate::{
-    ledger,
+    again, ledger,
     mutant::Mutant,
     shown, turns,
     world::{World, at_once},
@@ -54,6 +54,9 @@ pub(crate) fn retire(world: &World, node: NodeId) -> Result<()> {
 pub(crate) fn commit(world: &World, node: NodeId, mut batch: Batch) -> Result<BatchOutcome> {
     match world.mutant {
         Some(Mutant::NoFence) => return commit_unfenced(world, node, &batch),
+        Some(Mutant::UnfencedReset) if again::redirect(world, &mut batch) => {
+            return commit_unfenced(world, node, &batch);
+        }
         Some(Mutant::EarlyAcknowledgement) if is_lost(world) => return Ok(claimed_outcome(&batch)),
         Some(Mutant::EarlyPublication) if is_lost(world) => {
             return publish_alone(world, node, batch);

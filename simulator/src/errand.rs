@@ -19,7 +19,7 @@ use crate::{
     interpret::{Job, SQUATTER},
     local,
     mutant::Mutant,
-    program::{SIGNALS, signal_value, update_value, workflow_id},
+    program::{SIGNALS, id_in_line, signal_value, update_value, workflow_id},
     shown::update_signal,
     turns,
     world::{World, at_once},
@@ -64,6 +64,7 @@ pub(crate) fn plan(world: &World, rng: &mut Rng) {
             for signal in 0..*waits {
                 let errand = Errand::Signal {
                     program: number,
+                    line: 0,
                     name,
                     number: signal,
                 };
@@ -88,7 +89,11 @@ pub(crate) fn plan_more(world: &World, rng: &mut Rng) {
     for (program, written) in world.script.programs.iter().enumerate() {
         for number in 0..written.updates {
             for _ in 0..rng.u32(1..=2) {
-                let errand = Errand::Update { program, number };
+                let errand = Errand::Update {
+                    program,
+                    line: 0,
+                    number,
+                };
                 enter(rng.u64(0..end + 3_000), errand);
             }
         }
@@ -196,10 +201,17 @@ pub(crate) fn run(world: &World, errand: Errand) {
         }
         Errand::Signal {
             program,
+            line,
             name,
             number,
-        } => signal(world, program, name, number),
-        Errand::Update { program, number } => update(world, program, number),
+        } => signal(world, (program, line), name, number),
+        Errand::Update {
+            program,
+            line,
+            number,
+        } => update(world, (program, line), number),
+        // The simulation knows who is there to be asked.
+        Errand::BeginAgain { .. } => {}
         Errand::Pause(program) => {
             if let Ok(Some(woken)) = at_once(world.journal.pause(&latest(program))) {
                 announce(world, woken);
@@ -223,10 +235,18 @@ fn kind(errand: Errand) -> u64 {
         Errand::Insist(program) => 300 + program as u64,
         Errand::Signal {
             program,
+            line,
             name,
             number,
-        } => signal_value(program, name, number),
-        Errand::Update { program, number } => update_value(program, number),
+        } => signal_value(program, name, number) + u64::from(line) * 10_000_000,
+        Errand::Update {
+            program,
+            line,
+            number,
+        } => update_value(program, number) + u64::from(line) * 10_000_000,
+        Errand::BeginAgain {
+            program, is_fork, ..
+        } => 700 + 2 * program as u64 + u64::from(is_fork),
         Errand::Pause(program) => 400 + program as u64,
         Errand::Resume(program) => 500 + program as u64,
         Errand::PauseSide(is_paused) => 600 + u64::from(is_paused),
@@ -248,27 +268,29 @@ fn start(world: &World, program: usize) {
     world.broadcast(&[Hint::Ready("default".into())]);
 }
 
-fn signal(world: &World, program: usize, name: usize, number: u32) {
+fn signal(world: &World, (program, line): (usize, u32), name: usize, number: u32) {
     let value = signal_value(program, name, number);
     let id = if world.mutant == Some(Mutant::NoDedupe) {
         format!("{value} {}", world.now())
     } else {
         value.to_string()
     };
+    let to = in_line(program, line);
     let signal = NewSignal {
-        to: latest(program),
+        to: to.clone(),
         id: id.into(),
         name: SIGNALS[name].into(),
         payload: value.to_string().into(),
     };
     match at_once(world.journal.signal(&signal)) {
         Ok(SignalOutcome::Delivered(woken)) => {
-            world.lock().ledger.deliver(&latest(program), value);
+            world.lock().ledger.deliver(&to, value);
             announce(world, woken);
         }
-        Ok(SignalOutcome::NotOpen) if !exists(world, program) => {
+        Ok(SignalOutcome::NotOpen) if !exists(world, &to) => {
             let errand = Errand::Signal {
                 program,
+                line,
                 name,
                 number,
             };
@@ -280,12 +302,13 @@ fn signal(world: &World, program: usize, name: usize, number: u32) {
 }
 
 /// Asks for something as a client does: by a signal that carries an update.
-fn update(world: &World, program: usize, number: u32) {
+fn update(world: &World, (program, line): (usize, u32), number: u32) {
     let value = update_value(program, number);
     let id = value.to_string();
     let request = serde_json::json!({ "id": id, "input": value });
+    let to = in_line(program, line);
     let signal = NewSignal {
-        to: latest(program),
+        to: to.clone(),
         id: id.into(),
         name: update_signal().into(),
         payload: request.to_string().into(),
@@ -293,13 +316,17 @@ fn update(world: &World, program: usize, number: u32) {
     match at_once(world.journal.signal(&signal)) {
         Ok(SignalOutcome::Delivered(woken)) => {
             let mut state = world.lock();
-            let asked = state.ledger.asked.entry(workflow_id(program)).or_default();
-            asked.push(value);
+            let asked = state.ledger.asked.entry(id_in_line(program, line));
+            asked.or_default().push(value);
             drop(state);
             announce(world, woken);
         }
-        Ok(SignalOutcome::NotOpen) if !exists(world, program) => {
-            let errand = Errand::Update { program, number };
+        Ok(SignalOutcome::NotOpen) if !exists(world, &to) => {
+            let errand = Errand::Update {
+                program,
+                line,
+                number,
+            };
             let at = world.now() + AGAIN;
             world.lock().agenda.enter(at, Event::Errand(errand));
         }
@@ -348,11 +375,16 @@ pub(crate) fn unpark(world: &World, run: RunId) {
 }
 
 fn latest(program: usize) -> RunSelector {
-    RunSelector::Latest(WorkflowId::new(workflow_id(program)).expect("a short text is an id"))
+    in_line(program, 0)
 }
 
-fn exists(world: &World, program: usize) -> bool {
-    at_once(world.journal.describe(&latest(program))).is_ok_and(|run| run.is_some())
+pub(crate) fn in_line(program: usize, line: u32) -> RunSelector {
+    let id = id_in_line(program, line);
+    RunSelector::Latest(WorkflowId::new(id).expect("a short text is an id"))
+}
+
+fn exists(world: &World, run: &RunSelector) -> bool {
+    at_once(world.journal.describe(run)).is_ok_and(|run| run.is_some())
 }
 
 /// Tells whoever holds a run that something arrived for it.

@@ -11,7 +11,7 @@ use sync_workflow::{
 
 use crate::{
     process::Link,
-    program::{Act, Draw, SIDE, SIGNALS, Step, Tie, act_value, sent_value, workflow_id},
+    program::{Act, Draw, SIDE, SIGNALS, Step, Tie, act_value, line_of, sent_value, workflow_id},
     shown::answer,
 };
 
@@ -268,7 +268,8 @@ async fn send(ctx: &Context, to: usize, name: usize, number: u64) -> Result<Outc
 
 async fn child(ctx: &Context, program: usize, tie: Tie) -> Result<Outcome, Stopped> {
     let job = Job::first(program);
-    let id = WorkflowId::new(workflow_id(program)).expect("a short text is an id");
+    let id = workflow_id(program) + line_of(ctx.workflow_id().as_str());
+    let id = WorkflowId::new(id).expect("a short text is an id");
     let call = ctx.child(Interpreter::workflow(), job).id(id);
     match tie {
         Tie::Awaited => outcome(ctx, call.await, Outcome::Child),

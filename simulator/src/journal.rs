@@ -21,6 +21,7 @@ use sync_workflow::{
 };
 
 use crate::{
+    again,
     call::Method,
     deed,
     mutant::Mutant,
@@ -206,7 +207,7 @@ impl Journal for FaultyJournal {
         // In an order that tells nothing about the hashes of this process.
         children.sort_unstable();
         self.call(Method::Inbox, Some(run), move |world| {
-            at_once(world.journal.inbox(run, &children, limit))
+            again::inbox(world, run, &children, limit)
         })
         .await
     }
@@ -339,7 +340,16 @@ impl Journal for FaultyJournal {
     }
 
     async fn fork(&self, fork: &Fork) -> Result<ForkOutcome> {
-        self.link.world.journal.fork(fork).await
+        let fork = fork.clone();
+        let mut outcome = self
+            .call(Method::Fork, Some(fork.run), move |world| {
+                again::fork(world, fork)
+            })
+            .await?;
+        if let ForkOutcome::Forked { ended: Some(ended) } = &mut outcome {
+            self.own_woken(ended);
+        }
+        Ok(outcome)
     }
 
     async fn import(&self, run: &ImportedRun) -> Result<StartOutcome> {

@@ -12,6 +12,7 @@ use sync_workflow::{
 };
 
 use crate::{
+    again::Again,
     agenda::{Event, Fault},
     process::Link,
     program::act_value,
@@ -30,6 +31,10 @@ pub(crate) struct Ledger {
     pub(crate) shown: HashMap<String, u64>,
     /// How often each program was let go on after it was paused, which forgets its claims.
     pub(crate) resumed: HashMap<String, u32>,
+    /// What an operator has begun again.
+    pub(crate) again: Again,
+    /// The run whose attempts have shown each idempotency key to the world outside.
+    pub(crate) keys: HashMap<String, RunId>,
     /// How often what only some programs do has happened.
     pub(crate) variety: Variety,
     /// How often each step's writes were committed, by run and position.
@@ -115,6 +120,11 @@ pub(crate) fn begin_act(link: &Link, ctx: &ActivityContext, act: usize) {
         *executions += 1;
         *executions
     };
+    let key = ctx.idempotency_key();
+    let owner = *world.lock().ledger.keys.entry(key).or_insert(run);
+    if owner != run {
+        world.violate(|| format!("act {act} of {run} has an idempotency key of {owner}"));
+    }
     if spec.at_most_once && executions > 1 {
         world.violate(|| format!("act {act} of {run} may run once and ran {executions} times"));
     }

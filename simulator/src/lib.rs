@@ -25,6 +25,7 @@
 //!
 //! A checker must be shown to catch bugs: [`Mutant`] names the deliberate ones.
 
+mod again;
 mod agenda;
 mod audit;
 mod author;
@@ -35,6 +36,7 @@ mod errand;
 mod interpret;
 mod journal;
 mod ledger;
+mod lineage;
 mod local;
 mod mutant;
 mod oracle;

@@ -52,4 +52,12 @@ pub enum Mutant {
     PausedClaim,
     /// A queue admits one run more than its limits allow.
     OneTooMany,
+    /// What a node commits to a run that was reset is appended to the run that took its place.
+    UnfencedReset,
+    /// The signals that a run received after the place to which it is reset do not wait again.
+    SignalsStayReceived,
+    /// The children that a run awaits at the place to which it is reset stay those of the run that ends.
+    ForsakenChildren,
+    /// A fork waits for none of the signals that its origin had not received.
+    ForkWithoutSignals,
 }

@@ -1,14 +1,14 @@
 //! The oracle: what a program may come to, from the script alone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sync_workflow::FailureKind;
 
 use crate::{
     interpret::Outcome,
     program::{
-        Act, FanOut, Program, Script, Step, Tie, Undoable, act_value, sent_value, signal_value,
-        update_value,
+        Act, FanOut, Program, Script, Step, Tie, Undoable, act_value, numbers_of, sent_value,
+        signal_value, update_value,
     },
     side::has_failed,
 };
@@ -17,6 +17,10 @@ use crate::{
 pub(crate) struct Circumstances {
     /// Whether an activity may have been interrupted.
     pub(crate) interrupts: bool,
+    /// The programs that were begun again, or one above them was: what they await may have been asked to cancel for that.
+    pub(crate) shaken: HashSet<usize>,
+    /// The programs that were begun again under their own workflow ids: their children's may be taken.
+    pub(crate) reset: HashSet<usize>,
 }
 
 /// What is wrong with what a program came to.
@@ -110,8 +114,8 @@ impl Oracle<'_> {
             (Step::Sleep(_), Outcome::Slept) => true,
             (Step::Wait(name), Outcome::Signal(value)) => {
                 let count = self.script.programs[self.program].waits[*name];
-                (0..count).any(|number| signal_value(self.program, *name, number) == *value)
-                    || self.is_sent_to_it(*name, *value)
+                let is_one = |number: u32| signal_value(self.program, *name, number) == *value;
+                (0..count).flat_map(numbers_of).any(is_one) || self.is_sent_to_it(*name, *value)
             }
             (Step::Send { .. }, Outcome::Sent | Outcome::Failed(FailureKind::NotOpen)) => true,
             (Step::Child { program, tie }, outcome) => return self.child(*program, *tie, outcome),
@@ -132,7 +136,8 @@ impl Oracle<'_> {
             (Step::Show, Outcome::Shown) | (Step::Tag { .. }, Outcome::Tagged) => true,
             (Step::Update, Outcome::Answered(asked)) => {
                 let count = self.script.programs[self.program].updates;
-                (0..count).any(|number| update_value(self.program, number) == *asked)
+                let is_one = |number: u32| update_value(self.program, number) == *asked;
+                (0..count).flat_map(numbers_of).any(is_one)
             }
             (Step::Change { before, after, .. }, Outcome::Changed(version, outcome)) => {
                 match version {
@@ -180,8 +185,16 @@ impl Oracle<'_> {
         })
     }
 
+    /// Whether the program may find that what it awaits elsewhere was cancelled.
+    fn is_shaken(&self) -> bool {
+        self.circumstances.shaken.contains(&self.program)
+    }
+
     fn act_may(&self, act: usize, outcome: &Outcome) -> bool {
-        act_may(self.script, act, outcome, self.circumstances)
+        let is_elsewhere = self.script.acts[act].is_remote;
+        let is_cancelled = *outcome == Outcome::Failed(FailureKind::Cancelled);
+        is_cancelled && is_elsewhere && self.is_shaken()
+            || act_may(self.script, act, outcome, self.circumstances)
     }
 
     /// A saga fails if it must, or if one of its activities may.
@@ -191,7 +204,9 @@ impl Oracle<'_> {
             Outcome::Done => !fails && acts.all(Act::succeeds),
             Outcome::Undone => {
                 let may_fail = |act: &Act| {
-                    !act.succeeds() || act.at_most_once && self.circumstances.interrupts
+                    !act.succeeds()
+                        || act.at_most_once && self.circumstances.interrupts
+                        || act.is_remote && self.is_shaken()
                 };
                 fails || acts.any(may_fail)
             }
@@ -203,11 +218,14 @@ impl Oracle<'_> {
         let is_told_once = ended.windows(2).all(|pair| pair[0].0 < pair[1].0);
         let failed = ended.iter().filter(|(_, outcome)| has_failed(outcome));
         let is_stopped = plan.stop_after.is_some_and(|most| failed.count() >= most);
+        let is_stopped = is_stopped || self.is_shaken();
         is_told_once
             && (is_stopped || ended.len() == plan.acts.len())
             && ended.iter().all(|(index, outcome)| {
                 let act = plan.acts.get(*index);
-                act.is_some_and(|act| self.act_may(*act, outcome))
+                let is_cancelled = *outcome == Outcome::Failed(FailureKind::Cancelled);
+                is_cancelled && self.is_shaken()
+                    || act.is_some_and(|act| self.act_may(*act, outcome))
             })
     }
 
@@ -218,7 +236,16 @@ impl Oracle<'_> {
                 check_program(self.script, child, number, outcomes, self.circumstances)
             }
             (Tie::Awaited, Outcome::Failed(FailureKind::Application)) if child.fails => Ok(()),
-            (Tie::Awaited, Outcome::Failed(FailureKind::Cancelled)) if child.may_cancel => Ok(()),
+            (Tie::Awaited, Outcome::Failed(FailureKind::Cancelled))
+                if child.may_cancel || self.is_shaken() =>
+            {
+                Ok(())
+            }
+            (Tie::Awaited, Outcome::Failed(FailureKind::Rejected))
+                if self.circumstances.reset.contains(&self.program) =>
+            {
+                Ok(())
+            }
             (Tie::Started | Tie::Detached, Outcome::Started) => Ok(()),
             _ => Err(format!("child {number} came to {outcome:?}")),
         }

@@ -51,6 +51,15 @@ pub(crate) struct Profile {
     pub(crate) has_poison: bool,
     /// What two seeds of three have besides.
     pub(crate) more: Option<More>,
+    /// What an operator begins again, in half of the seeds.
+    pub(crate) again: Again,
+}
+
+/// How often an operator takes programs back to a place of their histories, or forks them there.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Again {
+    pub(crate) resets: u32,
+    pub(crate) forks: u32,
 }
 
 /// What goes on besides: it leaves the other seeds as they are.
@@ -151,6 +160,7 @@ impl Profile {
             leaps: few(rng, 1),
             has_poison,
             more: None,
+            again: Again::default(),
         }
     }
 
@@ -168,6 +178,16 @@ impl Profile {
                 false => rng.u32(950..=1_050),
             }));
         self.more = Some(more);
+    }
+
+    /// Adds what an operator begins again.
+    pub(crate) fn add_again(&mut self, rng: &mut Rng) {
+        if rng.bool() {
+            self.again = Again {
+                resets: rng.u32(0..=4),
+                forks: rng.u32(0..=3),
+            };
+        }
     }
 
     /// Whether any process serves the queue of the side.

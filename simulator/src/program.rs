@@ -201,6 +201,16 @@ pub(crate) fn signal_value(program: usize, name: usize, number: u32) -> u64 {
     2_000_000 + (program as u64) * 10_000 + (name as u64) * 1_000 + u64::from(number)
 }
 
+/// The numbers of a signal: its own, and those under which it is sent once more, as a new one, to a fork.
+pub(crate) fn numbers_of(number: u32) -> impl Iterator<Item = u32> {
+    (0..10).map(move |line| in_fork(number, line))
+}
+
+/// The number of a signal that is sent once more to a fork.
+pub(crate) const fn in_fork(number: u32, line: u32) -> u32 {
+    number + 100 * line
+}
+
 /// The value of a signal that a workflow sends.
 pub(crate) const fn sent_value(name: usize, number: u64) -> u64 {
     3_000_000 + number * 10_000 + (name as u64) * 1_000
@@ -224,6 +234,24 @@ pub(crate) const fn answer_to(asked: u64) -> Option<u64> {
 pub(crate) fn workflow_id(program: usize) -> String {
     format!("program-{program}")
 }
+
+/// The workflow id of a program in a line: zero is what clients start, each fork begins another one, to which its
+/// children belong.
+pub(crate) fn id_in_line(program: usize, line: u32) -> String {
+    match line {
+        0 => workflow_id(program),
+        line => format!("{}{LINE}{line}", workflow_id(program)),
+    }
+}
+
+/// What a workflow id says of its line.
+pub(crate) fn line_of(workflow_id: &str) -> &str {
+    let line = workflow_id.find(LINE);
+    line.and_then(|at| workflow_id.get(at..))
+        .unwrap_or_default()
+}
+
+const LINE: char = '~';
 
 impl Script {
     /// The steps of a program, with those inside of others.

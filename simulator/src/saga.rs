@@ -61,7 +61,8 @@ fn was_undone(run: &Told, steps: &[Undoable], fails: bool) -> Result<(), String>
     };
     due.reverse();
     // Nobody undoes what an operator has ended.
-    if matches!(run.info.status, RunStatus::Terminated | RunStatus::Parked) {
+    let is_ended = matches!(run.info.status, RunStatus::Terminated | RunStatus::Parked);
+    if is_ended || run.was_reset() {
         due.truncate(undone.len());
     }
     if undone == due {

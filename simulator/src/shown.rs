@@ -13,6 +13,7 @@ use crate::{
     audit::Told,
     interpret::{Interpreter, Outcome, Stopped, outcome},
     ledger::records,
+    lineage::is_received,
     program::{UPDATE, answer_to},
     world::{World, at_once},
 };
@@ -102,8 +103,14 @@ fn look(world: &World, commit: &RunCommit) -> Result<(), String> {
         .try_for_each(|asked| check_answer(world, &run, asked))
 }
 
-/// What a chain shows in the end is what its runs drew last, and every update that was received was sent, once.
-pub(crate) fn check_chain(world: &World, id: &str, chain: &[&Told]) -> Result<(), String> {
+/// What a chain shows in the end is what its runs drew last. One that was begun again may show besides what its origin showed
+/// after the place.
+pub(crate) fn check_shown_by(
+    world: &World,
+    id: &str,
+    chain: &[&Told],
+    is_again: bool,
+) -> Result<(), String> {
     let Some(end) = chain.last() else {
         return Ok(());
     };
@@ -115,30 +122,35 @@ pub(crate) fn check_chain(world: &World, id: &str, chain: &[&Told]) -> Result<()
     };
     match last(&[SHOWN]) {
         Some(drawn) => check_shown(world, &run, drawn)?,
-        None if published(world, &run, PROGRESS).is_some() => {
+        None if !is_again && published(world, &run, PROGRESS).is_some() => {
             return Err(format!("{id} shows what it never published"));
         }
         None => {}
     }
     match last(&[TAGGED, UNTAGGED]) {
         Some(drawn) => check_tag(world, &run, drawn)?,
-        None if !end.info.tags.is_empty() => return Err(format!("{id} has a tag of nobody's")),
+        None if !is_again && !end.info.tags.is_empty() => {
+            return Err(format!("{id} has a tag of nobody's"));
+        }
         None => {}
     }
     let answered = records.iter().filter(|record| is_effect(record, ANSWERED));
     for asked in answered {
         check_answer(world, &run, asked)?;
     }
-    check_received(world, id, &records)
+    Ok(())
 }
 
-/// Updates were received in the order in which they arrived, each once.
-fn check_received(world: &World, id: &str, records: &[&Record]) -> Result<(), String> {
+/// Updates were received in the order in which they arrived, each once, and none was left out but where there is a gap.
+pub(crate) fn check_received(
+    world: &World,
+    id: &str,
+    line: &[&Told],
+    has_gap: bool,
+) -> Result<(), String> {
+    let records = line.iter().flat_map(|told| &told.records);
     let received: Vec<u64> = records
-        .iter()
-        .filter(|record| {
-            record.kind == RecordKind::SignalReceived && *record.name == *update_signal()
-        })
+        .filter(|record| is_received(record) && *record.name == *update_signal())
         .filter_map(|record| {
             let request: serde_json::Value = serde_json::from_slice(&record.payload).ok()?;
             request.get("input")?.as_u64()
@@ -147,7 +159,12 @@ fn check_received(world: &World, id: &str, records: &[&Record]) -> Result<(), St
     let state = world.lock();
     let sent = state.ledger.asked.get(id).map(Vec::as_slice);
     let sent = sent.unwrap_or_default();
-    if sent.starts_with(&received) {
+    let mut left = sent.iter();
+    let is_right = match has_gap {
+        true => received.iter().all(|value| left.any(|sent| sent == value)),
+        false => sent.starts_with(&received),
+    };
+    if is_right {
         Ok(())
     } else {
         Err(format!("{id} was asked {sent:?} and heard {received:?}"))

@@ -13,6 +13,7 @@ use sync_workflow::{
 use tokio::task::JoinHandle;
 
 use crate::{
+    again,
     agenda::{Errand, Event, Fault},
     audit, author, errand,
     interpret::{Actor, Interpreter},
@@ -37,6 +38,8 @@ const PATIENCE: u64 = 900_000;
 /// Parts the chance of what only some seeds have from that of what all have. Of the seeds that once found something, those
 /// from before there was more have no more.
 const MORE: u64 = 1 << 32;
+/// The same for what an operator begins again.
+const AGAIN: u64 = 1 << 33;
 
 /// How a simulation is run.
 #[derive(Debug, Clone, Copy, Default)]
@@ -172,6 +175,8 @@ impl Simulation {
         let mut more = Rng::with_seed(seed ^ MORE);
         let mut profile = Profile::random(&mut rng);
         profile.add_more(&mut more);
+        let mut again = Rng::with_seed(seed ^ AGAIN);
+        profile.add_again(&mut again);
         if options.mutant == Some(Mutant::UncountedClaims) {
             profile.has_poison = true;
             profile.max_claims = crate::profile::POISON_CLAIMS;
@@ -184,6 +189,7 @@ impl Simulation {
         let world = World::new(rng.fork(), script, profile, options);
         errand::plan(&world, &mut rng);
         errand::plan_more(&world, &mut more);
+        again::plan(&world, &mut again);
         plan_faults(&world, &mut rng);
         prologue(&world);
         let processes = (0..world.profile.processes)
@@ -261,6 +267,18 @@ impl Simulation {
                 format!("a client within p{process} starts program {program}")
             });
             local::start(link, worker.client(), program);
+        } else if let Errand::BeginAgain {
+            program,
+            through,
+            is_fork,
+        } = errand
+        {
+            match &self.processes[through] {
+                Process::Up(link, worker) => again::ask(link, worker.client(), program, is_fork),
+                Process::Down | Process::Starting(..) | Process::Stopping(..) => {
+                    again::later(&self.world, errand);
+                }
+            }
         } else {
             errand::run(&self.world, errand);
         }

@@ -43,12 +43,26 @@ pub struct Variety {
     pub turns_awaited: u64,
     /// Children that a run asked to cancel.
     pub cancelled_children: u64,
+    /// Open runs that were taken back to a place of their history.
+    pub resets: u64,
+    /// Runs that had ended and were begun again under their workflow id.
+    pub revivals: u64,
+    /// Runs that were begun again beside others.
+    pub forks: u64,
+    /// Records that these began with as copies.
+    pub kept_records: u64,
+    /// Signals that waited again.
+    pub given_back: u64,
+    /// Children that got another parent.
+    pub adopted: u64,
+    /// Activities that ran again in a run that was begun again.
+    pub acts_again: u64,
 }
 
 impl Variety {
     /// Each with its name.
     #[must_use]
-    pub const fn each(&self) -> [(&'static str, u64); 15] {
+    pub const fn each(&self) -> [(&'static str, u64); 22] {
         [
             ("publications", self.publications),
             ("tags", self.tags),
@@ -65,6 +79,13 @@ impl Variety {
             ("pauses", self.pauses),
             ("turns awaited", self.turns_awaited),
             ("cancelled children", self.cancelled_children),
+            ("resets", self.resets),
+            ("revivals", self.revivals),
+            ("forks", self.forks),
+            ("kept records", self.kept_records),
+            ("signals given back", self.given_back),
+            ("adopted children", self.adopted),
+            ("acts again", self.acts_again),
         ]
     }
 
@@ -85,6 +106,13 @@ impl Variety {
         self.pauses += other.pauses;
         self.turns_awaited += other.turns_awaited;
         self.cancelled_children += other.cancelled_children;
+        self.resets += other.resets;
+        self.revivals += other.revivals;
+        self.forks += other.forks;
+        self.kept_records += other.kept_records;
+        self.given_back += other.given_back;
+        self.adopted += other.adopted;
+        self.acts_again += other.acts_again;
     }
 }
 

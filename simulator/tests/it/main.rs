@@ -66,6 +66,10 @@ fn deliberate_bugs_are_caught() {
         Mutant::ForgottenAlarm,
         Mutant::PausedClaim,
         Mutant::OneTooMany,
+        Mutant::UnfencedReset,
+        Mutant::SignalsStayReceived,
+        Mutant::ForsakenChildren,
+        Mutant::ForkWithoutSignals,
     ];
     for mutant in quickly_caught {
         let options = Options {

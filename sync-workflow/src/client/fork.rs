@@ -14,6 +14,9 @@ use crate::{
     status::RunStatus,
 };
 
+/// The name of the record that ends a run which is taken back: code ends without one.
+pub(crate) const RESET: &str = "reset";
+
 /// How many records are read at once.
 const PAGE: u32 = 1_000;
 
@@ -183,7 +186,7 @@ impl Client {
             position: Position(0),
             kind: RecordKind::ContinuedAsNew,
             command: Record::RUN,
-            name: "reset".into(),
+            name: RESET.into(),
             fingerprint: 0,
             payload: Bytes::from(new.to_string()),
         };

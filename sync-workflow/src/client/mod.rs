@@ -29,6 +29,7 @@ pub use bulk::{BulkAction, BulkReport};
 pub use debounce::{Debounced, DebouncedStart};
 pub use error::{Error, RunError};
 pub use export::{ExportedPayload, ExportedRecord, InvalidPayload, RunHistory};
+pub(crate) use fork::RESET;
 pub use fork::{ForkError, ForkPoint};
 pub use handle::RunHandle;
 use hints::Hints;

@@ -10,7 +10,7 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
-    client::{InvalidPayload, RunHistory},
+    client::{InvalidPayload, RESET, RunHistory},
     context::Context,
     failure::Failure,
     id::{CommandId, Position, RunId, WorkflowId},
@@ -54,14 +54,14 @@ pub struct ReplayCheck {
 
 impl ReplayCheck {
     /// Puts code and journal together. The records are those of one run, from position zero. That an operator has ended the
-    /// run is none of the code's doing, and not compared.
+    /// run, or taken it back to a place of its history, is none of the code's doing, and not compared.
     pub fn new<M, W: IntoWorkflow<M>>(
         workflow: W,
         run: RunId,
         workflow_id: WorkflowId,
         mut records: Vec<Record>,
     ) -> Self {
-        records.retain(|record| record.kind != RecordKind::Terminated);
+        records.retain(|record| !is_operators(record));
         Self {
             factory: workflow.into_factory().0,
             run,
@@ -157,6 +157,12 @@ impl ReplayCheck {
         }
         Ok(())
     }
+}
+
+/// Whether an operator has written a record, and no code.
+fn is_operators(record: &Record) -> bool {
+    let is_reset = record.kind == RecordKind::ContinuedAsNew && *record.name == *RESET;
+    record.kind == RecordKind::Terminated || is_reset
 }
 
 impl fmt::Debug for ReplayCheck {

@@ -2,7 +2,7 @@
 
 use sync_workflow::{
     Context, Failure, client::ForkPoint, id::Position, journal::RunFilter, record::RecordKind,
-    status::RunStatus, tag::Tags,
+    status::RunStatus, tag::Tags, testing::ReplayCheck,
 };
 
 use super::{
@@ -42,6 +42,11 @@ async fn signals_that_came_after_the_place_are_received_again(storage: Storage) 
         .await
         .unwrap();
     assert_eq!(handle.result().await.unwrap(), [1, 2, 3, 4]);
+    // That it was taken back is none of the code's doing.
+    let taken_back = client.export(handle.run_id()).await.unwrap();
+    assert_eq!(taken_back.status, RunStatus::ContinuedAsNew);
+    let check = ReplayCheck::of_history(collects, &taken_back).unwrap();
+    check.every_prefix().unwrap();
     client.reset("a", Position(3)).await.unwrap();
     let again = client.handle(collects, "a").await.unwrap();
     assert_eq!(again.result().await.unwrap(), [1, 2, 3, 4]);
