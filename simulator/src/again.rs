@@ -47,10 +47,10 @@ pub(crate) struct Again {
     pub(crate) origins: HashMap<RunId, Origin>,
     /// The programs that were begun again.
     pub(crate) touched: HashSet<usize>,
-    /// Those of them that were taken back under their own workflow id.
-    pub(crate) reset: HashSet<usize>,
     /// How often a run that had ended was begun again under its workflow id.
     pub(crate) revivals: HashMap<String, usize>,
+    /// The workflow ids that lack signals which were received where their origins had gone on.
+    gaps: HashSet<String>,
     /// How many lines forks have begun.
     lines: u32,
     /// Signals that a deliberate bug keeps from a workflow id.
@@ -283,13 +283,14 @@ impl Before {
         let Some(job) = self.job() else { return };
         let program = job.program;
         let has_gone_on = self.origin.status == RunStatus::ContinuedAsNew;
-        let has_gap = has_gone_on || !self.is_latest;
         let origin_id = self.origin.workflow_id.to_string();
         let kept = fork.forked.position;
         let received = self.received_after(kept);
         let mut state = world.lock();
         let state = &mut *state;
         let ledger = &mut state.ledger;
+        let had_gap = ledger.again.gaps.contains(&origin_id);
+        let has_gap = has_gone_on || !self.is_latest || had_gap;
         let origin = Origin {
             run: fork.origin,
             begins_chain: !self.takes_place(fork),
@@ -302,7 +303,6 @@ impl Before {
         let now = world.now();
         let (line, signals_again) = match &fork.target {
             ForkTarget::Same { .. } => {
-                ledger.again.reset.insert(program);
                 // What it shows goes back with it.
                 ledger.shown.remove(&origin_id);
                 let is_closed = self.origin.status.is_closed();
@@ -320,6 +320,9 @@ impl Before {
             }
             ForkTarget::New(id) => {
                 ledger.variety.forks += 1;
+                if has_gap {
+                    ledger.again.gaps.insert(id.to_string());
+                }
                 let delivered = ledger
                     .delivered
                     .get(&origin_id)

@@ -87,6 +87,10 @@ pub(crate) enum Errand {
     Resume(usize),
     /// Admits no run of the side, or does so again.
     PauseSide(bool),
+    /// Makes the new build the current one.
+    BecomesCurrent,
+    /// Moves the runs that the workers of the old build have left to the new one.
+    MoveRuns,
     /// Asks a program to cancel.
     Cancel(usize),
     /// Ends a program.

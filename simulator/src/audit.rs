@@ -294,7 +294,7 @@ fn circumstances(world: &World) -> Circumstances {
         shaken: programs
             .filter(|program| again.is_shaken(&world.script, *program))
             .collect(),
-        reset: again.reset.clone(),
+        again: again.touched.clone(),
     }
 }
 

@@ -24,6 +24,7 @@ pub(crate) enum Method {
     Look,
     Cancel,
     Fork,
+    Declare,
 }
 
 impl Method {
@@ -42,6 +43,7 @@ impl Method {
                 | Self::Start
                 | Self::Cancel
                 | Self::Fork
+                | Self::Declare
         )
     }
 

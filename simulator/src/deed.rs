@@ -13,7 +13,7 @@ use sync_workflow::{
 };
 
 use crate::{
-    again, ledger,
+    again, builds, ledger,
     mutant::Mutant,
     shown, turns,
     world::{World, at_once},
@@ -91,6 +91,7 @@ pub(crate) fn commit(world: &World, node: NodeId, mut batch: Batch) -> Result<Ba
         for (commit, came_of_it) in batch.runs.iter().zip(&outcome.runs) {
             if *came_of_it != RunOutcome::Lost {
                 shown::check_commit(world, commit);
+                builds::check_commit(world, node, commit.run);
             }
             let is_there =
                 *came_of_it == RunOutcome::Lost && is_stored(world, commit) == Some(true);
@@ -214,7 +215,9 @@ pub(crate) fn claim(world: &World, node: NodeId, request: &ClaimRequest) -> Resu
     if world.mutant == Some(Mutant::PausedClaim) {
         turns::resume_all(world, &before);
     }
-    let mut claim = at_once(world.journal.claim(node, request))?;
+    let asked = builds::asked_for(world, request);
+    let mut claim = at_once(world.journal.claim(node, &asked))?;
+    builds::check_claim(world, node, &claim.runs);
     turns::check_claim(world, &request.queue, &before, &claim.runs);
     if world.mutant == Some(Mutant::UncountedClaims) {
         claim.runs.iter_mut().for_each(|run| run.attempts = 1);

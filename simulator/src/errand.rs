@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::{
     agenda::{Errand, Event},
+    builds,
     interpret::{Job, SQUATTER},
     local,
     mutant::Mutant,
@@ -219,6 +220,8 @@ pub(crate) fn run(world: &World, errand: Errand) {
         }
         Errand::Resume(program) => resume(world, program),
         Errand::PauseSide(is_paused) => turns::pause(world, is_paused),
+        Errand::BecomesCurrent => builds::becomes_current(world),
+        Errand::MoveRuns => builds::move_runs(world),
         Errand::Cancel(program) => {
             let asked = at_once(world.journal.request_cancel(&latest(program)));
             if let Ok(Some(woken)) = asked {
@@ -250,6 +253,8 @@ fn kind(errand: Errand) -> u64 {
         Errand::Pause(program) => 400 + program as u64,
         Errand::Resume(program) => 500 + program as u64,
         Errand::PauseSide(is_paused) => 600 + u64::from(is_paused),
+        Errand::BecomesCurrent => 602,
+        Errand::MoveRuns => 603,
         Errand::Cancel(program) => 100 + program as u64,
         Errand::Terminate(program) => 200 + program as u64,
     }

@@ -9,19 +9,20 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sync_workflow::{
-    id::{NodeId, Position, RunId},
+    id::{BuildId, NodeId, Position, RunId},
     journal::{
-        Batch, BatchOutcome, BuildStore, Claim, ClaimRequest, ClaimedRun, Closed, Debounce,
-        DebounceOutcome, Deleted, Deletion, Error, Fork, ForkOutcome, Hint, History, HistoryRecord,
-        ImportedRun, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Outlook, Page, Published,
-        QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector, ScheduleStore,
-        SignalOutcome, SignalledStart, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
+        Batch, BatchOutcome, BuildInfo, BuildMove, BuildMoved, BuildStore, Claim, ClaimRequest,
+        ClaimedRun, Closed, Debounce, DebounceOutcome, Deleted, Deletion, Error, Fork, ForkOutcome,
+        Hint, History, HistoryRecord, ImportedRun, Inbox, Journal, NewRun, NewSignal,
+        OpenTransaction, Outlook, Page, Published, QueueInfo, QueueLimits, Renewal, Result,
+        RunFilter, RunInfo, RunSelector, ScheduleStore, SignalOutcome, SignalledStart,
+        StartOutcome, StepTransaction, TransactionCommit, WokenRun,
     },
     record::Record,
 };
 
 use crate::{
-    again,
+    again, builds,
     call::Method,
     deed,
     mutant::Mutant,
@@ -75,6 +76,32 @@ impl FaultyJournal {
 }
 
 #[async_trait]
+impl BuildStore for FaultyJournal {
+    async fn declare_build(&self, node: NodeId, queue: &str, build: &BuildId) -> Result<()> {
+        let (node, queue, build) = (self.known(node), queue.to_owned(), build.clone());
+        self.call(Method::Declare, None, move |world| {
+            let builds = world.journal.builds();
+            at_once(builds.declare_build(node, &queue, &build))
+        })
+        .await
+    }
+
+    async fn set_current_build(&self, queue: &str, build: Option<&BuildId>) -> Result<()> {
+        let builds = self.link.world.journal.builds();
+        builds.set_current_build(queue, build).await
+    }
+
+    async fn list_builds(&self, queue: &str) -> Result<Vec<BuildInfo>> {
+        self.link.world.journal.builds().list_builds(queue).await
+    }
+
+    async fn move_to_build(&self, run: RunId, to: &BuildMove) -> Result<BuildMoved> {
+        let builds = self.link.world.journal.builds();
+        builds.move_to_build(run, to).await
+    }
+}
+
+#[async_trait]
 impl Journal for FaultyJournal {
     fn commits_at_once(&self) -> usize {
         self.link.world.profile.commits.at_once
@@ -90,6 +117,7 @@ impl Journal for FaultyJournal {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(node, known);
+        builds::enlisted(&self.link.world, known, self.link.build());
         self.call(Method::Enlist, None, move |world| {
             at_once(
                 world
@@ -336,7 +364,7 @@ impl Journal for FaultyJournal {
     }
 
     fn builds(&self) -> &dyn BuildStore {
-        self.link.world.journal.builds()
+        self
     }
 
     async fn fork(&self, fork: &Fork) -> Result<ForkOutcome> {

@@ -14,6 +14,7 @@ use sync_workflow::{
 use crate::{
     again::Again,
     agenda::{Event, Fault},
+    builds::Builds,
     process::Link,
     program::act_value,
     variety::Variety,
@@ -33,6 +34,8 @@ pub(crate) struct Ledger {
     pub(crate) resumed: HashMap<String, u32>,
     /// What an operator has begun again.
     pub(crate) again: Again,
+    /// Whose builds the runs are.
+    pub(crate) builds: Builds,
     /// The run whose attempts have shown each idempotency key to the world outside.
     pub(crate) keys: HashMap<String, RunId>,
     /// How often what only some programs do has happened.

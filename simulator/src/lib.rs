@@ -29,6 +29,7 @@ mod again;
 mod agenda;
 mod audit;
 mod author;
+mod builds;
 mod call;
 mod clock;
 mod deed;

@@ -192,7 +192,9 @@ impl Line<'_> {
         };
         let id = end.info.workflow_id.as_str();
         let here = self.runs.get(self.elsewhere..).unwrap_or_default();
-        shown::check_shown_by(world, id, here, self.is_again)?;
+        if !end.was_silenced() {
+            shown::check_shown_by(world, id, here, self.is_again)?;
+        }
         shown::check_received(world, id, &self.runs, self.has_gap)?;
         let state = world.lock();
         let sent = state.ledger.delivered.get(id).map(Vec::as_slice);
@@ -234,6 +236,13 @@ impl Told {
         let is_fork = |record: &&Record| record.kind == RecordKind::Forked;
         let last = self.records.iter().rfind(is_fork);
         last.map_or(Position(0), |forked| forked.position)
+    }
+
+    /// Whether it was begun again and ended before its code did anything: it has shown nothing.
+    fn was_silenced(&self) -> bool {
+        let own = self.own_from();
+        let first = self.records.iter().find(|record| record.position > own);
+        own > Position(0) && first.is_some_and(|first| first.kind == RecordKind::Terminated)
     }
 
     /// Whether an operator has taken it back.

@@ -60,4 +60,6 @@ pub enum Mutant {
     ForsakenChildren,
     /// A fork waits for none of the signals that its origin had not received.
     ForkWithoutSignals,
+    /// A worker claims runs of another build, now and then.
+    ForeignBuild,
 }

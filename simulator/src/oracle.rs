@@ -19,8 +19,8 @@ pub(crate) struct Circumstances {
     pub(crate) interrupts: bool,
     /// The programs that were begun again, or one above them was: what they await may have been asked to cancel for that.
     pub(crate) shaken: HashSet<usize>,
-    /// The programs that were begun again under their own workflow ids: their children's may be taken.
-    pub(crate) reset: HashSet<usize>,
+    /// The programs that were begun again: the workflow ids of their children may be taken.
+    pub(crate) again: HashSet<usize>,
 }
 
 /// What is wrong with what a program came to.
@@ -242,7 +242,7 @@ impl Oracle<'_> {
                 Ok(())
             }
             (Tie::Awaited, Outcome::Failed(FailureKind::Rejected))
-                if self.circumstances.reset.contains(&self.program) =>
+                if self.circumstances.again.contains(&self.program) =>
             {
                 Ok(())
             }

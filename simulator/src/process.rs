@@ -7,7 +7,7 @@ use std::sync::{
 
 use sync_workflow::ActivityContext;
 
-use crate::{program::Script, world::World};
+use crate::{builds, program::Script, world::World};
 
 /// What ties the code of a process to the world. A dead process has no effect on it any more.
 pub(crate) struct Link {
@@ -17,12 +17,14 @@ pub(crate) struct Link {
     is_dead: AtomicBool,
     /// Whether its code was deployed after the change.
     knows_change: bool,
+    build: Option<&'static str>,
 }
 
 impl Link {
     pub(crate) fn new(world: Arc<World>, process: usize, life: u32) -> Arc<Self> {
         let knows_change = world.lock().is_deployed;
         Arc::new(Self {
+            build: builds::of_process(&world, process),
             knows_change,
             world,
             process,
@@ -38,6 +40,11 @@ impl Link {
     /// Whether the code of this process is that after the change.
     pub(crate) const fn knows_change(&self) -> bool {
         self.knows_change
+    }
+
+    /// The build of its worker.
+    pub(crate) const fn build(&self) -> Option<&'static str> {
+        self.build
     }
 
     pub(crate) fn kill(&self) {

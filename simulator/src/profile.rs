@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+use crate::builds::Rollout;
+
 /// The world of one simulation.
 #[derive(Debug, Clone)]
 pub(crate) struct Profile {
@@ -53,6 +55,8 @@ pub(crate) struct Profile {
     pub(crate) more: Option<More>,
     /// What an operator begins again, in half of the seeds.
     pub(crate) again: Again,
+    /// How the fleet gets a new build, in a third of the seeds.
+    pub(crate) rollout: Option<Rollout>,
 }
 
 /// How often an operator takes programs back to a place of their histories, or forks them there.
@@ -161,6 +165,7 @@ impl Profile {
             has_poison,
             more: None,
             again: Again::default(),
+            rollout: None,
         }
     }
 

@@ -35,6 +35,9 @@ pub(crate) const SIGNALS: [&str; 2] = ["red", "blue"];
 /// The name of updates.
 pub(crate) const UPDATE: &str = "ask";
 
+/// The queue of the workers that run programs.
+pub(crate) const MAIN: &str = "default";
+
 /// The queue of the workers that serve pieces and activities of other workers' runs.
 pub(crate) const SIDE: &str = "side";
 

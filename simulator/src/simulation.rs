@@ -15,7 +15,9 @@ use tokio::task::JoinHandle;
 use crate::{
     again,
     agenda::{Errand, Event, Fault},
-    audit, author, errand,
+    audit, author,
+    builds::{self, Rollout},
+    errand,
     interpret::{Actor, Interpreter},
     journal::FaultyJournal,
     local,
@@ -40,6 +42,8 @@ const PATIENCE: u64 = 900_000;
 const MORE: u64 = 1 << 32;
 /// The same for what an operator begins again.
 const AGAIN: u64 = 1 << 33;
+/// The same for builds.
+const BUILDS: u64 = 1 << 35;
 
 /// How a simulation is run.
 #[derive(Debug, Clone, Copy, Default)]
@@ -177,6 +181,8 @@ impl Simulation {
         profile.add_more(&mut more);
         let mut again = Rng::with_seed(seed ^ AGAIN);
         profile.add_again(&mut again);
+        let mut builds = Rng::with_seed(seed ^ BUILDS);
+        profile.rollout = Rollout::random(&mut builds, profile.quiet_at);
         if options.mutant == Some(Mutant::UncountedClaims) {
             profile.has_poison = true;
             profile.max_claims = crate::profile::POISON_CLAIMS;
@@ -190,6 +196,7 @@ impl Simulation {
         errand::plan(&world, &mut rng);
         errand::plan_more(&world, &mut more);
         again::plan(&world, &mut again);
+        builds::plan(&world);
         plan_faults(&world, &mut rng);
         prologue(&world);
         let processes = (0..world.profile.processes)
@@ -373,6 +380,10 @@ impl Simulation {
             false => starting
                 .workflow(Interpreter(Arc::clone(&link)))
                 .activity(Actor(Arc::clone(&link))),
+        };
+        let starting = match link.build() {
+            Some(build) => starting.build_id(build),
+            None => starting,
         };
         let starting = starting
             .lease(profile.lease)

@@ -57,12 +57,16 @@ pub struct Variety {
     pub adopted: u64,
     /// Activities that ran again in a run that was begun again.
     pub acts_again: u64,
+    /// Claims of runs by the build that had begun them, while the fleet had another one.
+    pub drained: u64,
+    /// Runs that were moved to another build.
+    pub moved_runs: u64,
 }
 
 impl Variety {
     /// Each with its name.
     #[must_use]
-    pub const fn each(&self) -> [(&'static str, u64); 22] {
+    pub const fn each(&self) -> [(&'static str, u64); 24] {
         [
             ("publications", self.publications),
             ("tags", self.tags),
@@ -86,6 +90,8 @@ impl Variety {
             ("signals given back", self.given_back),
             ("adopted children", self.adopted),
             ("acts again", self.acts_again),
+            ("drained", self.drained),
+            ("moved runs", self.moved_runs),
         ]
     }
 
@@ -113,6 +119,8 @@ impl Variety {
         self.given_back += other.given_back;
         self.adopted += other.adopted;
         self.acts_again += other.acts_again;
+        self.drained += other.drained;
+        self.moved_runs += other.moved_runs;
     }
 }
 

@@ -70,6 +70,7 @@ fn deliberate_bugs_are_caught() {
         Mutant::SignalsStayReceived,
         Mutant::ForsakenChildren,
         Mutant::ForkWithoutSignals,
+        Mutant::ForeignBuild,
     ];
     for mutant in quickly_caught {
         let options = Options {
