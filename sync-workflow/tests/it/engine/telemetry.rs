@@ -13,16 +13,17 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use opentelemetry::trace::{SpanId, Status, TracerProvider as _};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
 use sync_workflow::{
-    Activity, ActivityContext, Client, Context, Failure, RunError, TraceContext,
+    Activity, ActivityContext, Client, Context, Failure, RunError, TraceContext, Tx,
     id::WorkflowId,
     status::RunStatus,
     telemetry::{METRICS, MetricKind, ReplayFilter},
+    worker::WorkerBuilder,
 };
 use tokio::sync::Notify;
 use tracing::{Event, Instrument as _, Subscriber, field::Visit};
 use tracing_subscriber::{Layer, layer::SubscriberExt as _};
 
-use super::{Storage, eventually, quick};
+use super::{Storage, eventually, faults::Faulty, quick};
 
 macro_rules! on_one_thread {
     ($($name:ident),* $(,)?) => {
@@ -43,6 +44,7 @@ on_one_thread![
     one_trace_leads_from_the_client_to_activities_on_two_workers_and_is_linked_after_a_sleep,
     children_and_continued_runs_inherit_the_trace,
     a_worker_counts_what_it_does,
+    runs_of_a_build_without_workers_are_counted_and_told_of,
 ];
 
 async fn work((): ()) -> Result<(), Failure> {
@@ -385,6 +387,136 @@ async fn told(client: &Client) {
         }
     }
     handle.result().await.unwrap();
+}
+
+/// The warnings of the engine, each with its fields.
+#[derive(Clone, Default)]
+struct Warnings(Arc<Mutex<Vec<String>>>);
+
+impl Warnings {
+    fn install(&self) -> tracing::subscriber::DefaultGuard {
+        tracing::subscriber::set_default(tracing_subscriber::registry().with(self.clone()))
+    }
+
+    /// Those of this name.
+    fn named(&self, name: &str) -> Vec<String> {
+        let lines = self.0.lock().unwrap();
+        let named = lines.iter().filter(|line| line.starts_with(name));
+        named.cloned().collect()
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Warnings {
+    fn on_event(&self, event: &Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        struct Line(String);
+        impl Visit for Line {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                match field.name() {
+                    "message" => self.0 = format!("{value:?}{}", self.0),
+                    name => self.0 += &format!(" {name}={value:?}"),
+                }
+            }
+        }
+        if *event.metadata().level() == tracing::Level::WARN {
+            let mut line = Line(String::new());
+            event.record(&mut line);
+            self.0.lock().unwrap().push(line.0);
+        }
+    }
+}
+
+fn of_build(build: &str) -> WorkerBuilder {
+    let builder = quick().workflow(tells).activity(work);
+    builder.build_id(build)
+}
+
+/// Leaves a run of this build, and no worker of it.
+async fn strands_a_run(storage: &Storage, build: &str) {
+    let worker = storage.start(of_build(build)).await;
+    let client = worker.client();
+    client.start(tells, "stranded", ()).await.unwrap();
+    eventually("it is the build's", async || {
+        client.describe("stranded").await.unwrap().build.is_some()
+    })
+    .await;
+    worker.shutdown().await;
+}
+
+const STRANDED: &str = "build_without_workers queue=default build=old open_runs=1";
+
+async fn runs_of_a_build_without_workers_are_counted_and_told_of(storage: Storage) {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _recorder = metrics::set_default_local_recorder(&recorder);
+    let warnings = Warnings::default();
+    let _warnings = warnings.install();
+    strands_a_run(&storage, "old").await;
+    assert!(warnings.named("build_without_workers").is_empty());
+    let counts = async |expected| {
+        eventually("the runs are counted", async || {
+            Counted::read(&snapshotter).of("stranded_runs") == expected
+        })
+        .await;
+    };
+    let new = storage.start(of_build("new")).await;
+    counts(1).await;
+    assert_eq!(warnings.named("build_without_workers"), [STRANDED]);
+    let old = storage.start(of_build("old")).await;
+    counts(0).await;
+    assert_eq!(warnings.named("build_without_workers"), [STRANDED]);
+    old.shutdown().await;
+    new.shutdown().await;
+}
+
+/// Time passes by itself here whenever nothing else happens.
+const MINUTES: Duration = Duration::from_secs(600);
+
+#[tokio::test(start_paused = true)]
+async fn a_build_without_workers_is_told_of_once_each_time() {
+    let warnings = Warnings::default();
+    let _warnings = warnings.install();
+    let storage = Storage::memory();
+    strands_a_run(&storage, "old").await;
+    let new = storage.start(of_build("new")).await;
+    for time in 1..=2 {
+        tokio::time::sleep(MINUTES).await;
+        assert_eq!(
+            warnings.named("build_without_workers"),
+            vec![STRANDED; time]
+        );
+        let old = storage.start(of_build("old")).await;
+        tokio::time::sleep(MINUTES).await;
+        old.shutdown().await;
+    }
+    new.shutdown().await;
+}
+
+async fn books(ctx: Context, (): ()) -> Result<(), Failure> {
+    let book = async |tx: Tx| {
+        drop(tx);
+        Ok::<_, Failure>(())
+    };
+    Ok(ctx.transaction("book", book).await?)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_gives_way_again_and_again_is_told_of() {
+    let warnings = Warnings::default();
+    let _warnings = warnings.install();
+    let journal = Faulty::new(Storage::memory().journal);
+    journal.contend(15, 30);
+    let worker = quick().workflow(books).start_on(journal).await.unwrap();
+    let handle = worker.client().start(books, "a", ()).await.unwrap();
+    handle.result().await.unwrap();
+    let run = handle.run_id();
+    let words = "a transaction was rolled back in favour of another";
+    let told = [20, 40].map(|tries| {
+        format!(
+            "transaction_contended run_id={run} workflow_id=a command=0 tries={tries} failure={words}: as planned"
+        )
+    });
+    assert_eq!(warnings.named("transaction_contended"), told);
+    worker.shutdown().await;
 }
 
 /// Metrics by their names and the values of their labels.
