@@ -410,7 +410,8 @@ pub trait Journal: Send + Sync + 'static {
     async fn notify(&self, hints: &[Hint]) -> Result<()>;
 
     /// Waits for the next hints from other processes. Errors and lost connections are reported as
-    /// [`Hint::LookAgain`], after which the caller must look at everything again.
+    /// [`Hint::LookAgain`], after which the caller must look at everything again; so are, at the first call, hints that may
+    /// have been sent before.
     ///
     /// One caller per node.
     async fn hints(&self) -> Vec<Hint>;

@@ -77,13 +77,14 @@ pub(super) fn play<T>(
         let outcome = loop {
             tokio::select! {
                 biased;
-                outcome = &mut scenario => break outcome,
+                // First, for a client may know already what the worker died of: a commit that is never answered.
                 () = tap.crashed() => {
                     running.abandon().await;
                     journal.end_all_leases();
                     running = start().await;
                     look_again(&journal).await;
                 }
+                outcome = &mut scenario => break outcome,
                 () = tap.evicts() => running.evict_waiting(),
                 () = &mut nothing => panic!(
                     "nothing happens any more, and the test still waits; open are {}",

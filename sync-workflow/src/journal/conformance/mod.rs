@@ -243,6 +243,7 @@ macro_rules! journal_conformance {
                 lists_are_paged_from_new_to_old
                 a_history_is_paged_and_tells_the_time_of_each_record
                 a_hint_reaches_whoever_waits
+                a_hint_from_before_anybody_listened_is_made_up_for
             }
             schedules {
                 a_schedule_is_created_once

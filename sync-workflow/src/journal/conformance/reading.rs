@@ -251,3 +251,16 @@ pub async fn a_hint_reaches_whoever_waits(journal: Arc<dyn Journal>) -> Result<(
     reader.await.expect("the reader does not panic");
     Ok(())
 }
+
+pub async fn a_hint_from_before_anybody_listened_is_made_up_for(
+    journal: Arc<dyn Journal>,
+) -> Result<()> {
+    let world = World::new(journal).await?;
+    world.notify(&[Hint::Ready(QUEUE.into())]).await?;
+    let journal = Arc::clone(&world.journal);
+    let listener = tokio::spawn(async move { journal.hints().await });
+    let heard = tokio::time::timeout(DEADLINE, listener).await;
+    let heard = heard.expect("it is told at once that it may have missed something");
+    assert_eq!(heard.expect("it does not panic"), [Hint::LookAgain]);
+    Ok(())
+}

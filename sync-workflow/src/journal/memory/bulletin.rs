@@ -20,7 +20,7 @@ const KEPT_READERS: usize = 256;
 /// A board on which hints are posted and from which every reader takes each hint once.
 ///
 /// A reader is the task that reads: each node reads in a task of its own, and what is posted
-/// between two reads of a task waits for it.
+/// between two reads of a task waits for it. What was posted before its first read is gone; it is told to look again.
 #[derive(Debug, Default)]
 pub(in crate::journal) struct Bulletin {
     board: Mutex<Board>,
@@ -83,7 +83,8 @@ impl Board {
         let next = self.next;
         let Some(seen) = self.readers.get_mut(&reader) else {
             self.admit(reader);
-            return None;
+            // Whoever sent something after the reader had looked around, and before it came here, has sent it in vain.
+            return (next > 0).then(|| vec![Hint::LookAgain]);
         };
         if *seen == next {
             return None;
@@ -141,6 +142,16 @@ mod tests {
         let mut board = Board::default();
         assert_eq!(board.take(None), None);
         board.post((0..=KEPT_HINTS).map(|number| ready(&number.to_string())));
+        assert_eq!(board.take(None), Some(vec![Hint::LookAgain]));
+    }
+
+    #[test]
+    fn a_reader_that_comes_late_or_was_forgotten_is_told_to_look_again() {
+        let mut board = Board::default();
+        board.post([ready("a")]);
+        assert_eq!(board.take(None), Some(vec![Hint::LookAgain]));
+        assert_eq!(board.take(None), None);
+        board.readers.clear();
         assert_eq!(board.take(None), Some(vec![Hint::LookAgain]));
     }
 
