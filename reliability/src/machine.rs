@@ -1,6 +1,6 @@
 //! Where it ran.
 
-use std::{fmt, fs, process::Command};
+use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -23,15 +23,13 @@ impl Machine {
         Self {
             day: Timestamp::now().strftime("%Y-%m-%d").to_string(),
             processors: std::thread::available_parallelism().map_or(0, usize::from),
-            processor: value_in("/proc/cpuinfo", "model name").unwrap_or_default(),
-            memory_gib: value_in("/proc/meminfo", "MemTotal")
-                .and_then(|total| total.split(' ').next()?.parse::<u64>().ok())
-                .map_or(0, |kib| kib.div_ceil(1024 * 1024)),
+            processor: this_machine::processor().unwrap_or_default(),
+            memory_gib: this_machine::memory_bytes().map_or(0, |bytes| bytes.div_ceil(1 << 30)),
             system: said_by("uname", &["-sr"]),
             postgres: said_by("psql", &["--version"])
                 .trim_start_matches("psql ")
                 .to_owned(),
-            commit: said_by("git", &["rev-parse", "--short", "HEAD"]),
+            commit: this_machine::commit(env!("CARGO_MANIFEST_DIR")).unwrap_or_default(),
         }
     }
 }
@@ -54,16 +52,7 @@ impl fmt::Display for Machine {
     }
 }
 
-fn value_in(file: &str, key: &str) -> Option<String> {
-    let text = fs::read_to_string(file).ok()?;
-    let line = text.lines().find(|line| line.starts_with(key))?;
-    Some(line.split_once(':')?.1.trim().to_owned())
-}
-
+/// What a program says, or nothing.
 fn said_by(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output();
-    output.map_or_else(
-        |_| String::new(),
-        |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
-    )
+    this_machine::said_by(program, arguments).unwrap_or_default()
 }

@@ -1,7 +1,5 @@
 //! Where and on what the figures were measured.
 
-use std::{fs, process::Command};
-
 use anyhow::Context;
 use serde::Serialize;
 use throwaway_postgres::Cluster;
@@ -24,15 +22,14 @@ pub(crate) struct Machine {
 
 impl Machine {
     pub(crate) fn now(cluster: &Cluster) -> anyhow::Result<Self> {
-        let total = field("/proc/meminfo", "MemTotal").context("cannot tell the memory")?;
-        let kibibytes: f64 = total.trim_end_matches(" kB").parse()?;
+        let memory = this_machine::memory_bytes().context("cannot tell the memory")?;
         Ok(Self {
-            processor: field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown".into()),
+            processor: this_machine::processor().unwrap_or_else(|| "unknown".into()),
             processors: std::thread::available_parallelism()?.get(),
-            memory_gigabytes: kibibytes * 1024.0 / 1e9,
+            memory_gigabytes: memory as f64 / 1e9,
             postgres: cluster.psql("show server_version")?,
             date: cluster.psql("select current_date")?,
-            commit: commit(),
+            commit: this_machine::commit(env!("CARGO_MANIFEST_DIR")),
             load_before: load()?,
         })
     }
@@ -40,27 +37,7 @@ impl Machine {
 
 /// The load of the last minute.
 pub(crate) fn load() -> anyhow::Result<String> {
-    let text = fs::read_to_string("/proc/loadavg")?;
-    let load = text.split(' ').next().context("no load")?;
-    Ok(load.to_owned())
-}
-
-fn field(file: &str, name: &str) -> Option<String> {
-    let text = fs::read_to_string(file).ok()?;
-    let line = text.lines().find(|line| line.starts_with(name))?;
-    let (_, value) = line.split_once(':')?;
-    Some(value.trim().to_owned())
-}
-
-/// The commit of the working tree, and whether it has changes beside.
-fn commit() -> Option<String> {
-    let output = Command::new("git")
-        .args(["-C", env!("CARGO_MANIFEST_DIR")])
-        .args(["describe", "--always", "--dirty", "--abbrev=12"])
-        .output()
-        .ok()?;
-    let commit = String::from_utf8(output.stdout).ok()?;
-    output.status.success().then(|| commit.trim().to_owned())
+    this_machine::load().context("cannot tell the load")
 }
 
 /// The packages that an engine consists of, with their versions.

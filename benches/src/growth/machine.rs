@@ -1,6 +1,6 @@
 //! Where the figures were measured, and under which conditions.
 
-use std::{fs, process::Command, time::Instant};
+use std::time::Instant;
 
 use anyhow::Context;
 use serde::Serialize;
@@ -24,15 +24,14 @@ pub(super) struct Machine {
 
 impl Machine {
     pub(super) async fn now(ground: &Ground) -> anyhow::Result<Self> {
-        let total = field("/proc/meminfo", "MemTotal").context("cannot tell the memory")?;
-        let kibibytes: f64 = total.trim_end_matches(" kB").parse()?;
+        let memory = this_machine::memory_bytes().context("cannot tell the memory")?;
         let storage = ground.database(Database::Postgres)?;
         let mut postgres = PgConnection::connect(storage.url()).await?;
         let mut sqlite = SqliteConnection::connect("sqlite::memory:").await?;
         Ok(Self {
-            processor: field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown".into()),
+            processor: this_machine::processor().unwrap_or_else(|| "unknown".into()),
             processors: std::thread::available_parallelism()?.get(),
-            memory_gigabytes: kibibytes * 1024.0 / 1e9,
+            memory_gigabytes: memory as f64 / 1e9,
             postgres: sqlx::query_scalar("SELECT current_setting('server_version')")
                 .fetch_one(&mut postgres)
                 .await?,
@@ -42,7 +41,7 @@ impl Machine {
             sqlite: sqlx::query_scalar("SELECT sqlite_version()")
                 .fetch_one(&mut sqlite)
                 .await?,
-            commit: commit(),
+            commit: this_machine::commit(env!("CARGO_MANIFEST_DIR")),
             is_release: !cfg!(debug_assertions),
         })
     }
@@ -111,27 +110,6 @@ impl std::fmt::Display for Conditions {
     }
 }
 
-/// The load of the last minute.
 fn load() -> anyhow::Result<String> {
-    let text = fs::read_to_string("/proc/loadavg")?;
-    let load = text.split(' ').next().context("no load")?;
-    Ok(load.to_owned())
-}
-
-fn field(file: &str, name: &str) -> Option<String> {
-    let text = fs::read_to_string(file).ok()?;
-    let line = text.lines().find(|line| line.starts_with(name))?;
-    let (_, value) = line.split_once(':')?;
-    Some(value.trim().to_owned())
-}
-
-/// The commit of the working tree, and whether it has changes beside.
-fn commit() -> Option<String> {
-    let output = Command::new("git")
-        .args(["-C", env!("CARGO_MANIFEST_DIR")])
-        .args(["describe", "--always", "--dirty", "--abbrev=12"])
-        .output()
-        .ok()?;
-    let commit = String::from_utf8(output.stdout).ok()?;
-    output.status.success().then(|| commit.trim().to_owned())
+    this_machine::load().context("cannot tell the load")
 }
