@@ -1,12 +1,15 @@
 //! The statements of a commit, from the leanest to the one that can do everything.
 //!
 //! Each does all of its work in one round trip, and each begins with the same parts and parameters.
-//! Five rules hold for all of them:
+//! Six rules hold for all of them:
 //!
 //! * The lock on the node's row comes first, and nothing is read or written unless it was taken.
 //! * Nothing happens unless the node holds all of the batch's runs: one look for all of them is half
 //!   as dear as one for each. The rows are not locked, because whoever takes a run from its living node
 //!   appends a record to it, and the primary key decides between the two.
+//! * That a run's first record follows its last one is not looked at here, only that its place is not taken: a look-up of
+//!   the record before it makes the statement of a batch of 500 a third dearer, of 20 a seventh, of one a
+//!   seventeenth. A worker that left a hole would be found out as the run is loaded next, as damage.
 //! * Locks are taken in one order: node, records, rows of runs by id, new runs by workflow id.
 //!   Everybody else who writes keeps to it, so that nobody waits in a circle.
 //! * No row is updated twice in a statement, because only one of the updates would happen.
