@@ -32,8 +32,8 @@ use crate::{
     world::{World, at_once},
 };
 
-/// More steps than any simulation needs that gets anywhere.
-const MAX_STEPS: u64 = 300_000;
+/// More steps than any simulation needs that gets anywhere: a fork asks every few minutes for the end of a child that is not its own.
+const MAX_STEPS: u64 = 1_000_000;
 /// How long everything must have come to its end after the faults have stopped, in milliseconds.
 const PATIENCE: u64 = 900_000;
 

@@ -5,7 +5,7 @@ use sync_workflow::journal::{conformance::differential::compare, memory::MemoryJ
 use crate::sqlite::Scratch;
 
 /// What must have happened somewhere in a series, or the series has shown nothing.
-const MILESTONES: [&str; 16] = [
+const MILESTONES: [&str; 25] = [
     "Committed",
     "StillAwake",
     "Lost",
@@ -22,6 +22,15 @@ const MILESTONES: [&str; 16] = [
     "Some(Closed",
     "admission: Admitted",
     "Some(Managed",
+    "Forked { ended: None }",
+    "Forked { ended: Some",
+    "NoOrigin",
+    "Replaced",
+    "Signalled",
+    "is_current: true",
+    "Moved",
+    "Held",
+    "Grown",
 ];
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! What a journal answers to an operation.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::{
@@ -8,15 +10,15 @@ use super::{
         successor, suspending,
     },
     HOUR, length,
-    operation::{End, Operation, Part},
+    operation::{End, ForkedAt, Length, Operation, Part},
     script::far_ahead,
 };
 use crate::{
-    id::{CommandId, RunId},
+    id::{CommandId, Position, RunId},
     journal::{
-        Batch, BatchOutcome, ClaimRequest, ClaimedRun, Close, Closed, Journal, NewRun, Publication,
-        QueueLimits, Result, RunCommit, RunSelector, StartOutcome, TransactionCommit, Transition,
-        WakeAt,
+        Batch, BatchOutcome, BuildMove, ClaimRequest, ClaimedRun, Close, Closed, Fork, ForkTarget,
+        Journal, NewRun, Publication, QueueLimits, Result, RunCommit, RunSelector, StartOutcome,
+        TransactionCommit, Transition, WakeAt,
     },
     record::RecordKind,
     status::RunStatus,
@@ -65,10 +67,12 @@ async fn answer(journal: &dyn Journal, operation: &Operation) -> Result<String> 
                 journal.commit_step(journal.begin().await?, &commit).await?
             )
         }
-        Operation::Claim(node, limit) => {
-            let claim = journal
-                .claim(*node, &ClaimRequest { ..request(*limit) })
-                .await?;
+        Operation::Claim(node, limit, build) => {
+            let request = ClaimRequest {
+                build: build.clone(),
+                ..request(*limit)
+            };
+            let claim = journal.claim(*node, &request).await?;
             let mut runs: Vec<_> = claim
                 .runs
                 .into_iter()
@@ -142,6 +146,64 @@ async fn answer(journal: &dyn Journal, operation: &Operation) -> Result<String> 
             format!("{:?}", journal.pause_queue(QUEUE, *is_paused).await?)
         }
         Operation::Queues => format!("{:?}", journal.queues().await?),
+        Operation::Fork(forked) => {
+            let fork = fork_of(journal, forked).await?;
+            format!("{:?}", journal.fork(&fork).await?)
+        }
+        Operation::Debounce(new, debounce) => {
+            format!("{:?}", journal.debounce(new, *debounce).await?)
+        }
+        Operation::SignalWithStart(new, id) => {
+            let signal = signal(RunSelector::Latest(new.workflow_id.clone()), id);
+            format!("{:?}", journal.signal_with_start(new, &signal).await?)
+        }
+        Operation::DeclareBuild(node, build) => {
+            let builds = journal.builds();
+            format!("{:?}", builds.declare_build(*node, QUEUE, build).await?)
+        }
+        Operation::SetBuild(build) => {
+            let builds = journal.builds();
+            format!(
+                "{:?}",
+                builds.set_current_build(QUEUE, build.as_ref()).await?
+            )
+        }
+        Operation::Builds => format!("{:?}", journal.builds().list_builds(QUEUE).await?),
+        Operation::MoveToBuild(run, to, is_length) => {
+            let length = length(journal, *run).await?;
+            let to = BuildMove {
+                to: to.clone(),
+                if_length: is_length.as_ref().map(|is| match is {
+                    Length::Right => length,
+                    Length::Wrong => length + 1,
+                }),
+            };
+            format!("{:?}", journal.builds().move_to_build(*run, &to).await?)
+        }
+    })
+}
+
+/// A fork as a client asks for it: nothing is kept from the record on that ended the origin.
+async fn fork_of(journal: &dyn Journal, forked: &ForkedAt) -> Result<Fork> {
+    let records = journal
+        .load(forked.origin, Position(0), 10_000)
+        .await?
+        .records;
+    let end = records.iter().position(|record| record.kind.is_final());
+    let most = u32::try_from(end.unwrap_or(records.len())).unwrap_or(u32::MAX);
+    let target = match &forked.workflow_id {
+        Some(workflow_id) => ForkTarget::New(workflow_id.clone()),
+        None => ForkTarget::Same {
+            last: record(0, RecordKind::ContinuedAsNew),
+            children: forked.children.clone(),
+        },
+    };
+    let kept = 1 + forked.place % most.max(1);
+    Ok(Fork {
+        origin: forked.origin,
+        run: forked.run,
+        forked: record(kept, RecordKind::Forked),
+        target,
     })
 }
 
@@ -196,12 +258,17 @@ async fn commit_of(journal: &dyn Journal, part: &Part) -> Result<RunCommit> {
     };
     commit.records.extend(ended.records);
     commit.transition = ended.transition;
-    commit.consumed_signals = inbox
-        .signals
-        .iter()
-        .take(part.consume)
-        .map(|signal| signal.sequence)
-        .collect();
+    let consumed = inbox.signals.iter().take(part.consume);
+    // What is received is recorded, or the batch is one that consumes what it does not receive.
+    for (record, signal) in commit.records.iter_mut().zip(consumed.clone()) {
+        if !record.kind.is_final() {
+            record.kind = RecordKind::SignalReceived;
+            record.fingerprint = 0;
+            record.name = Arc::clone(&signal.name);
+            record.payload = signal.payload.clone();
+        }
+    }
+    commit.consumed_signals = consumed.map(|signal| signal.sequence).collect();
     commit.attempts = part
         .attempts
         .iter()

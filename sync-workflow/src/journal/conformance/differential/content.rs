@@ -65,11 +65,12 @@ pub(super) async fn dump(journal: &dyn Journal, runs: &[RunId]) -> Result<String
 fn tell_info(info: &RunInfo) -> String {
     assert_eq!((&*info.workflow, &*info.queue), (WORKFLOW, QUEUE));
     format!(
-        "{} {} {} {:?} parent {:?} closed {} wakes {} attempts {} cancel {} pause {} parked {:?} tags {:?}",
+        "{} {} {} {:?} build {:?} parent {:?} closed {} wakes {} attempts {} cancel {} pause {} parked {:?} tags {:?}",
         info.run,
         info.workflow_id,
         info.status,
         info.node,
+        info.build,
         info.parent,
         info.closed_at.is_some(),
         info.wake_at.is_some(),

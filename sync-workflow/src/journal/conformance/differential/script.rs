@@ -10,11 +10,11 @@ use uuid::Uuid;
 use super::{
     super::world::{child_of, new_run, workflow_id},
     HOUR, NODES, node_id,
-    operation::{End, Operation, Part},
+    operation::{End, ForkedAt, Length, Operation, Part},
 };
 use crate::{
-    id::{NodeId, RunId},
-    journal::{IdReuse, NewRun, ParentCloses, Placement, RunSelector, Ticket},
+    id::{BuildId, NodeId, RunId},
+    journal::{Debounce, IdReuse, NewRun, ParentCloses, Placement, RunSelector, Ticket},
     record::RecordKind,
     status::RunStatus,
     tag::Tags,
@@ -61,11 +61,14 @@ impl Script {
         if self.limits && self.random.u8(0..25) == 0 {
             return self.queue_operation();
         }
+        if self.random.u8(0..10) == 0 {
+            return self.rare_operation();
+        }
         match self.random.u8(0..100) {
             0..14 => Operation::Start(self.new_run()),
             14..50 => self.commit(),
             50..55 => Operation::Step(self.node(), self.run()),
-            55..67 => Operation::Claim(self.node(), 1_000),
+            55..67 => Operation::Claim(self.node(), 1_000, self.build()),
             67..70 => Operation::Owned(self.node()),
             70..74 => {
                 let lease = if self.random.u8(0..4) == 0 {
@@ -105,6 +108,57 @@ impl Script {
             3 => Operation::PauseQueue(self.random.bool()),
             _ => Operation::Queues,
         }
+    }
+
+    fn rare_operation(&mut self) -> Operation {
+        match self.random.u8(0..20) {
+            0..9 => {
+                let workflow_id = self.random.bool().then(|| {
+                    let number = self.random.u8(0..IDS * 2);
+                    workflow_id(&format!("workflow {number}"))
+                });
+                let children = (0..self.random.usize(0..6)).map(|_| self.run());
+                Operation::Fork(ForkedAt {
+                    children: children.collect(),
+                    workflow_id,
+                    origin: self.run(),
+                    run: self.fresh(),
+                    place: self.random.u32(..),
+                })
+            }
+            9..12 => {
+                let long = |random: &mut Rng| [Duration::ZERO, HOUR][random.usize(0..2)];
+                let debounce = Debounce {
+                    quiet_for: long(&mut self.random),
+                    longest_wait: long(&mut self.random),
+                };
+                Operation::Debounce(self.new_run(), debounce)
+            }
+            12..15 => {
+                self.signals += 1;
+                Operation::SignalWithStart(self.new_run(), format!("signal {}", self.signals))
+            }
+            15 => Operation::SetBuild(self.build()),
+            16 => match self.build() {
+                Some(build) => Operation::DeclareBuild(self.node(), build),
+                None => Operation::Builds,
+            },
+            17 => Operation::Builds,
+            _ => {
+                let length = match self.random.u8(0..3) {
+                    0 => None,
+                    1 => Some(Length::Right),
+                    _ => Some(Length::Wrong),
+                };
+                Operation::MoveToBuild(self.run(), self.build(), length)
+            }
+        }
+    }
+
+    /// None more often than one of two.
+    fn build(&mut self) -> Option<BuildId> {
+        let build = ["", "", "", "old", "new"][self.random.usize(0..5)];
+        BuildId::new(build).ok()
     }
 
     fn commit(&mut self) -> Operation {
