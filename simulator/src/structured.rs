@@ -42,17 +42,18 @@ impl Interpreter {
         let scope = ctx.scope();
         let parts = steps.iter().map(|step| self.perform(scope.context(), step));
         let parts = join_all(parts).boxed();
-        let parts = match cancelled_after {
-            None => parts.await,
+        let (parts, is_cut) = match cancelled_after {
+            None => (parts.await, false),
             Some(millis) => match select(parts, ctx.sleep(Duration::from_millis(millis))).await {
-                Either::Left((parts, _in_time)) => parts,
+                Either::Left((parts, _in_time)) => (parts, false),
                 Either::Right((_, parts)) => {
                     scope.cancel();
-                    parts.await
+                    (parts.await, true)
                 }
             },
         };
-        if parts.iter().any(Result::is_err) && ctx.is_cancelled() {
+        // Within a shield the run may be asked to cancel, and it is the scope alone that cuts them.
+        if !is_cut && parts.iter().any(Result::is_err) && ctx.is_cancelled() {
             return Err(Stopped);
         }
         let parts = parts.into_iter();
