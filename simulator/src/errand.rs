@@ -103,14 +103,15 @@ pub(crate) fn plan_more(world: &World, rng: &mut Rng) {
             for _ in 0..rng.u32(1..=most) {
                 let at = rng.u64(0..end + 2_000);
                 enter(at, Errand::Pause(program));
-                enter(at + rng.u64(0..6_000), Errand::Resume(program));
+                // Of what happens at one moment anything may be first.
+                enter(at + 1 + rng.u64(0..6_000), Errand::Resume(program));
             }
         }
     }
     for _ in 0..more.queue_pauses {
         let at = rng.u64(0..end);
         enter(at, Errand::PauseSide(true));
-        enter(at + rng.u64(0..8_000), Errand::PauseSide(false));
+        enter(at + 1 + rng.u64(0..8_000), Errand::PauseSide(false));
     }
 }
 
