@@ -215,9 +215,15 @@ async fn a_paused_schedule_is_triggered_and_resumed(storage: Storage) {
     has_runs(&client, "a", 1).await;
     assert_eq!(runs(&client, "a").await[0].workflow_id, id);
     schedules.update("a", ticking(20)).await.unwrap();
-    let paused = schedules.describe("a").await.unwrap();
-    assert_eq!(paused.state.paused.as_deref(), Some("the printer burns"));
-    assert_eq!((paused.next_at, paused.state.started), (None, 1));
+    let paused = async || schedules.describe("a").await.unwrap();
+    let why = paused().await.state.paused;
+    assert_eq!(why.as_deref(), Some("the printer burns"));
+    // The run exists before its schedule says so.
+    eventually("the schedule has counted it", async || {
+        let paused = paused().await;
+        (paused.next_at, paused.state.started) == (None, 1)
+    })
+    .await;
     client.signal(id.as_str(), "number", &1).await.unwrap();
     schedules.resume("a").await.unwrap();
     has_runs(&client, "a", 4).await;
