@@ -24,11 +24,10 @@ pub(crate) async fn run(node: Arc<Node>) {
     let (mut looked, mut measured) = (evicted, evicted);
     let mut pause = Duration::from_millis(10);
     loop {
-        if node.is_fenced() || node.is_draining() {
-            return;
-        }
         let claimed = node.clock.moment();
-        node.begins_to_claim();
+        let Some(claiming) = node.begins_to_claim() else {
+            return;
+        };
         let next_wake = match claim(&node).await {
             Ok(next_wake) => {
                 pause = Duration::from_millis(10);
@@ -40,6 +39,7 @@ pub(crate) async fn run(node: Arc<Node>) {
             }
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, node = %node.id, "claim_failed");
+                drop(claiming);
                 if node.pause(&mut pause).await.is_err() {
                     return;
                 }
@@ -51,6 +51,7 @@ pub(crate) async fn run(node: Arc<Node>) {
             looked = now;
             look_at_owned(&node).await;
         }
+        drop(claiming);
         match next_wake {
             Wake::Now => continue,
             Wake::Crowded => {

@@ -62,6 +62,7 @@ pub(crate) struct Node {
     kept_places: Mutex<HashMap<RunId, OwnedSemaphorePermit>>,
     is_fenced: watch::Sender<bool>,
     is_draining: AtomicBool,
+    is_claiming: AtomicBool,
     /// The dispatcher found no room: whoever leaves wakes it.
     is_crowded: AtomicBool,
     /// The dispatcher is to compare the runs that name this node with those in memory.
@@ -99,6 +100,16 @@ pub(crate) struct NodeParts {
     pub(crate) notifier: Notifier,
 }
 
+/// While it is there, the node has asked for runs and has not taken all of them over.
+pub(crate) struct Claiming<'n>(&'n Node);
+
+impl Drop for Claiming<'_> {
+    fn drop(&mut self) {
+        self.0.is_claiming.store(false, Ordering::SeqCst);
+        self.0.departed.notify_waiters();
+    }
+}
+
 impl Node {
     pub(crate) fn new(parts: NodeParts) -> Arc<Self> {
         let (registry, settings) = (&parts.registry, &parts.settings);
@@ -128,6 +139,7 @@ impl Node {
             kept_places: Mutex::default(),
             is_fenced: watch::channel(false).0,
             is_draining: AtomicBool::new(false),
+            is_claiming: AtomicBool::new(false),
             is_crowded: AtomicBool::new(false),
             looks_at_owned: AtomicBool::new(false),
             knows_queue: AtomicBool::new(false),
@@ -245,11 +257,19 @@ impl Node {
         self.looks_at_owned.swap(false, Ordering::SeqCst)
     }
 
-    /// The dispatcher is about to claim. What falls asleep from here on is remembered, for the claim may not
-    /// see it.
-    pub(crate) fn begins_to_claim(&self) {
+    /// The dispatcher is about to claim, and the node counts as not empty until it has taken over what it is given.
+    /// Nothing if the node takes nothing any more. What falls asleep from here on is remembered, for the claim may
+    /// not see it.
+    pub(crate) fn begins_to_claim(&self) -> Option<Claiming<'_>> {
+        // Said first: either who drains the node finds it, or it finds that the node drains.
+        self.is_claiming.store(true, Ordering::SeqCst);
+        let claiming = Claiming(self);
+        if self.is_fenced() || self.is_draining() {
+            return None;
+        }
         self.looks_again_at.store(i64::MIN, Ordering::SeqCst);
         self.earliest_due.store(i64::MAX, Ordering::SeqCst);
+        Some(claiming)
     }
 
     /// The dispatcher would not claim before this time. Returns when a run is due that fell asleep since it began
@@ -397,9 +417,11 @@ impl Node {
         lock(&self.residents).contains_key(&run)
     }
 
-    /// Whether nothing is in memory, and nothing that begins here is being started.
+    /// Whether nothing is in memory, and nothing that begins here is being started or claimed.
     pub(crate) fn is_empty(&self) -> bool {
-        lock(&self.kept_places).is_empty() && self.resident_count() == 0
+        !self.is_claiming.load(Ordering::SeqCst)
+            && lock(&self.kept_places).is_empty()
+            && self.resident_count() == 0
     }
 
     pub(crate) fn resident_count(&self) -> usize {

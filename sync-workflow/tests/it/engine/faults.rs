@@ -24,6 +24,7 @@ use sync_workflow::{
     },
     record::Record,
 };
+use tokio::sync::watch;
 
 /// What happens to a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +70,12 @@ pub(crate) struct Faulty {
     looked_at_owned: AtomicUsize,
     claimed: AtomicUsize,
     refuses_claims: AtomicBool,
+    /// Whether the answers to claims are held back that give runs, and how many are under way.
+    holds_claims: watch::Sender<bool>,
+    claims_under_way: AtomicUsize,
+    /// How often a node was retired, and whether a claim was under way then.
+    retired: AtomicUsize,
+    retired_while_claiming: AtomicBool,
     notified: AtomicUsize,
 }
 
@@ -86,6 +93,10 @@ impl Faulty {
             claimed: AtomicUsize::new(0),
             notified: AtomicUsize::new(0),
             refuses_claims: AtomicBool::new(false),
+            holds_claims: watch::Sender::new(false),
+            claims_under_way: AtomicUsize::new(0),
+            retired: AtomicUsize::new(0),
+            retired_while_claiming: AtomicBool::new(false),
         })
     }
 
@@ -122,6 +133,21 @@ impl Faulty {
     /// Whether claims fail from now on.
     pub(crate) fn refuse_claims(&self, refuses: bool) {
         self.refuses_claims.store(refuses, Ordering::SeqCst);
+    }
+
+    /// Whether the answers to claims that give runs are held back from now on.
+    pub(crate) fn hold_claims(&self, holds: bool) {
+        self.holds_claims.send_replace(holds);
+    }
+
+    /// How often a node was retired.
+    pub(crate) fn retired(&self) -> usize {
+        self.retired.load(Ordering::SeqCst)
+    }
+
+    /// Whether a node was ever retired while a claim was under way.
+    pub(crate) fn retired_while_claiming(&self) -> bool {
+        self.retired_while_claiming.load(Ordering::SeqCst)
     }
 
     /// How many commits have failed, by plan or by themselves.
@@ -219,6 +245,10 @@ impl Journal for Faulty {
     }
 
     async fn retire(&self, node: NodeId) -> Result<()> {
+        let is_claiming = self.claims_under_way.load(Ordering::SeqCst) > 0;
+        self.retired_while_claiming
+            .fetch_or(is_claiming, Ordering::SeqCst);
+        self.retired.fetch_add(1, Ordering::SeqCst);
         self.inner.retire(node).await
     }
 
@@ -231,7 +261,13 @@ impl Journal for Faulty {
             return Err(Error::Unavailable("as planned".into()));
         }
         self.claimed.fetch_add(1, Ordering::SeqCst);
+        self.claims_under_way.fetch_add(1, Ordering::SeqCst);
         let claim = self.inner.claim(node, request).await;
+        if claim.as_ref().is_ok_and(|claim| !claim.runs.is_empty()) {
+            let mut holds = self.holds_claims.subscribe();
+            holds.wait_for(|holds| !holds).await.unwrap();
+        }
+        self.claims_under_way.fetch_sub(1, Ordering::SeqCst);
         // As over a wire: others run meanwhile.
         tokio::time::sleep(Duration::from_millis(3)).await;
         claim

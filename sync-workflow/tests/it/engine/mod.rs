@@ -33,6 +33,7 @@ mod remote;
 mod retention;
 mod runs;
 mod schedules;
+mod stopping;
 mod structure;
 mod tags;
 #[cfg(all(
