@@ -104,7 +104,8 @@ impl Client {
     /// that was started before the place and ended after it stays a child of the other run; this one is told how it ends too,
     /// within minutes. Signals that the other run was sent, and did not receive before the place, arrive here too; if it has
     /// continued as new, those that nobody had received by then.
-    /// Queue, key, priority, trace and tags are those of the other run. What code shows is shown as it was there.
+    /// Queue, key, priority, trace and tags are those of the other run. What code shows is shown as it was there,
+    /// with what the runs before it in its chain showed last, and their answers to updates.
     ///
     /// [`Context::workflow_id`](crate::Context::workflow_id) and [`Context::run_id`](crate::Context::run_id) give the other
     /// run's while the code is before the place: it has to ask for the same as it did there.

@@ -336,6 +336,32 @@ pub async fn a_fork_of_a_run_that_went_on_is_sent_what_nobody_received(
     Ok(())
 }
 
+pub async fn a_fork_shows_what_the_runs_before_its_origin_showed(
+    journal: Arc<dyn Journal>,
+) -> Result<()> {
+    let world = World::new(journal).await?;
+    let first = world.born("a").await?;
+    let origin = successor("a", first);
+    let mut goes_on = continuing(first, 1, origin.clone());
+    goes_on.published.push(Publication {
+        name: "answer".into(),
+        payload: Bytes::from_static(b"yes"),
+    });
+    world.push(goes_on).await?;
+    let shown = world.published(&latest("a"), "answer").await?;
+    assert!(shown.is_some());
+    let copy = world.fork_to(fork(origin.run, 1, "b")).await?;
+    assert_eq!(world.published(&latest("b"), "answer").await?, shown);
+    assert!(world.published(&RunSelector::Run(copy), "answer").await?.is_some());
+    world.close(origin.run, 1).await?;
+    world.fork_to(reset(origin.run, 1, &[])).await?;
+    assert_eq!(world.published(&latest("a"), "answer").await?, shown);
+    // What a run shows itself, its fork shows once its code has.
+    let alone = world.fork_to(fork(first, 1, "c")).await?;
+    assert_eq!(world.published(&RunSelector::Run(alone), "answer").await?, None);
+    Ok(())
+}
+
 pub async fn a_reset_keeps_the_children_for_which_it_waits(
     journal: Arc<dyn Journal>,
 ) -> Result<()> {

@@ -158,6 +158,7 @@ macro_rules! journal_conformance {
                 resets_at_once_are_one_after_the_other
                 a_fork_is_sent_what_its_copied_records_did_not_receive
                 a_fork_of_a_run_that_went_on_is_sent_what_nobody_received
+                a_fork_shows_what_the_runs_before_its_origin_showed
                 a_reset_keeps_the_children_for_which_it_waits
                 a_fork_leaves_the_children_of_its_origin
                 the_parent_of_a_run_that_is_reset_finds_the_new_run

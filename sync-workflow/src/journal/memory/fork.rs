@@ -52,6 +52,9 @@ impl State {
         }
         self.give_birth(fork, workflow_id, ended.is_some(), now);
         self.hand_signals_on(fork, ended.is_some(), unread);
+        if ended.is_none() {
+            self.hand_published_on(fork);
+        }
         (ForkOutcome::Forked { ended }, relatives)
     }
 
@@ -143,6 +146,19 @@ impl State {
             sent.extend(copy.known.iter().cloned());
         }
         self.chains.insert(fork.run, copy);
+    }
+
+    /// Shows in the new chain what the runs showed that the origin continues, and answered.
+    fn hand_published_on(&mut self, fork: &Fork) {
+        let origin = self.runs.get(&fork.origin);
+        let Some(origin) = origin.filter(|origin| origin.chain != fork.origin) else {
+            return;
+        };
+        let shown = self.published.get(&origin.chain).into_iter().flatten();
+        let before = shown.filter(|(_, published)| published.at <= origin.created_at);
+        let before = before.map(|(name, published)| (Arc::clone(name), published.clone()));
+        let copy = before.collect();
+        self.published.insert(fork.run, copy);
     }
 }
 

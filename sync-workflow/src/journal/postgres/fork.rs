@@ -118,6 +118,13 @@ LEFT JOIN later l ON l.name = s.name
 ORDER BY s.sequence"
 );
 
+// What the runs showed that the origin continues, and answered: its own code shows again what it showed.
+const COPY_PUBLISHED: &str = "
+INSERT INTO sync_workflow.published (chain_id, revision, published_at, name, payload)
+SELECT $3, p.revision, p.published_at, p.name, p.payload
+FROM sync_workflow.published p JOIN sync_workflow.runs o ON o.run_id = $1
+WHERE p.chain_id = $2 AND o.run_id <> $2 AND p.published_at <= o.created_at";
+
 type LookRow = (
     Uuid,
     i16,
@@ -203,6 +210,11 @@ async fn write(connection: &mut PgConnection, fork: &Fork) -> Result<Tried> {
     hand_signals_on(connection, fork, &found, goes_on)
         .await
         .map_err(refused)?;
+    if !goes_on {
+        copy_published(connection, fork, found.chain)
+            .await
+            .map_err(refused)?;
+    }
     let (ended, hints) = match ended {
         Some(Terminated { run, hints }) => (Some(run), hints),
         None => (None, Vec::new()),
@@ -337,6 +349,18 @@ async fn hand_signals_on(
         true => query,
         false => query.bind(fork.run.as_uuid()),
     };
+    query.execute(connection).await.map(drop)
+}
+
+async fn copy_published(
+    connection: &mut PgConnection,
+    fork: &Fork,
+    chain: RunId,
+) -> sqlx::Result<()> {
+    let query = sqlx::query(COPY_PUBLISHED)
+        .bind(fork.origin.as_uuid())
+        .bind(chain.as_uuid())
+        .bind(fork.run.as_uuid());
     query.execute(connection).await.map(drop)
 }
 

@@ -65,6 +65,7 @@ pub(super) async fn fork(
     copy_records(connection, fork, now).await?;
     if ended.is_none() {
         copy_signals(connection, fork, origin.chain).await?;
+        copy_published(connection, fork, origin.chain).await?;
     }
     if origin.status != RunStatus::ContinuedAsNew {
         let chain = if ended.is_some() {
@@ -170,6 +171,27 @@ async fn copy_signals(connection: &mut SqliteConnection, fork: &Fork, chain: Run
          SELECT ?1, id, name, payload, consumed FROM sync_workflow_signals WHERE chain = ?2 ORDER BY sequence",
     )
     .bind(fork.run.as_uuid())
+    .bind(chain.as_uuid())
+    .execute(connection)
+    .await
+    .map_err(failed)?;
+    Ok(())
+}
+
+/// Copies what the runs showed that the origin continues, and answered: its own code shows again what it showed.
+async fn copy_published(
+    connection: &mut SqliteConnection,
+    fork: &Fork,
+    chain: RunId,
+) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO sync_workflow_published (chain, name, revision, payload, published_at)
+         SELECT ?1, p.name, p.revision, p.payload, p.published_at
+         FROM sync_workflow_published AS p JOIN sync_workflow_runs AS origin ON origin.run = ?2
+         WHERE p.chain = ?3 AND origin.run <> ?3 AND p.published_at <= origin.created_at",
+    )
+    .bind(fork.run.as_uuid())
+    .bind(fork.origin.as_uuid())
     .bind(chain.as_uuid())
     .execute(connection)
     .await
