@@ -104,12 +104,14 @@ async fn nothing_that_a_workflow_handles_is_stored_in_the_clear(storage: Storage
     let worker = storage.start(builder().codecs(codecs(1, &[]))).await;
     let client = worker.client();
     let run = started(&worker, "a").await;
+    let shown = async || {
+        let selector = client_selector("a");
+        let shown = storage.journal.published(&selector, "shown").await;
+        shown.unwrap()
+    };
+    eventually("it shows something", async || shown().await.is_some()).await;
     asleep(&client, "a").await;
-    let shown = storage
-        .journal
-        .published(&client_selector("a"), "shown")
-        .await;
-    assert!(!holds_secret(&shown.unwrap().unwrap().payload));
+    assert!(!holds_secret(&shown().await.unwrap().payload));
     let other = Client::new(Arc::clone(&storage.journal)).codecs(&codecs(1, &[]));
     assert_eq!(
         other
