@@ -92,7 +92,7 @@ async fn crash(command: Command) -> anyhow::Result<bool> {
         .join("crash_and_resume.db")
         .display()
         .to_string();
-    let (journal, destination) = arguments.databases(&file);
+    let (journal, destination) = arguments.databases(&file)?;
     // An organisation of its own: what an earlier run left must not be compared.
     let org = arguments
         .org(&format!("crash-{:08x}", fastrand::u32(..)))?

@@ -1,5 +1,7 @@
 //! The command line of the sync examples.
 
+use std::env::VarError;
+
 use anyhow::{Context as _, bail};
 use clap::Args;
 use sync_adapters::{Credentials, planning_center};
@@ -40,10 +42,16 @@ pub struct Arguments {
 
 impl Arguments {
     /// Journal and destination: as given, else the server of `DATABASE_URL`, else a SQLite file.
-    pub fn databases(&self, file: &str) -> (String, String) {
-        let server = std::env::var("DATABASE_URL")
-            .ok()
-            .filter(|url| !url.is_empty());
+    ///
+    /// # Errors
+    ///
+    /// The variable holds no text.
+    pub fn databases(&self, file: &str) -> anyhow::Result<(String, String)> {
+        let server = match std::env::var("DATABASE_URL") {
+            // Its value may hold a password.
+            Err(VarError::NotUnicode(_)) => bail!("the variable DATABASE_URL is not Unicode"),
+            server => server.ok().filter(|url| !url.is_empty()),
+        };
         let default = || server.clone().unwrap_or_else(|| format!("sqlite:{file}"));
         let journal = self
             .journal
@@ -51,7 +59,7 @@ impl Arguments {
             .or_else(|| self.destination.clone())
             .unwrap_or_else(default);
         let destination = self.destination.clone().unwrap_or_else(|| journal.clone());
-        (journal, destination)
+        Ok((journal, destination))
     }
 
     /// The organisation that was given, or this one.

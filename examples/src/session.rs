@@ -40,7 +40,7 @@ impl Session {
         name: &str,
         lease: Option<Duration>,
     ) -> anyhow::Result<Self> {
-        let (journal, destination) = arguments.databases(&format!("{name}.db"));
+        let (journal, destination) = arguments.databases(&format!("{name}.db"))?;
         let org = arguments.org(&name.replace('_', "-"))?;
         let adapter = source.manifest.adapter().clone();
         let mut builder = SyncEngine::builder()
