@@ -18,8 +18,8 @@ use crate::{
     id::{CommandId, WorkflowId},
     payload, record,
     replay::{
-        ActivityOptions, ChildRequest, Command, Fault, Request, Resolution, RetryPolicy,
-        SharedMachine, TimerDue, lock, timer_fingerprint,
+        ActivityOptions, ChildRequest, Command, Fault, Request, RetryPolicy, SharedMachine,
+        TimerDue, lock, timer_fingerprint,
     },
     tag::Tags,
 };
@@ -54,19 +54,13 @@ impl Call {
     pub(super) fn poll(&mut self, cx: &TaskContext<'_>) -> Poll<Result<Bytes, Failure>> {
         let resolution = ready!(lock(&self.machine).poll(self.id, cx.waker()));
         self.is_done = true;
-        Poll::Ready(match resolution {
-            Resolution::Value(payload) => Ok(payload),
-            Resolution::Failure(failure) => Err(failure),
-        })
+        Poll::Ready(resolution.into_result())
     }
 
     /// As [`Self::poll`], but the machine keeps the value until it is [consumed](Self::consume).
     fn poll_kept(&mut self, cx: &TaskContext<'_>) -> Poll<Result<Bytes, Failure>> {
         let resolution = ready!(lock(&self.machine).poll_kept(self.id, cx.waker()));
-        Poll::Ready(match resolution {
-            Resolution::Value(payload) => Ok(payload),
-            Resolution::Failure(failure) => Err(failure),
-        })
+        Poll::Ready(resolution.into_result())
     }
 
     fn consume(mut self) {

@@ -264,3 +264,12 @@ pub(crate) enum Resolution {
     Value(Bytes),
     Failure(Failure),
 }
+
+impl Resolution {
+    pub(crate) fn into_result(self) -> Result<Bytes, Failure> {
+        match self {
+            Self::Value(payload) => Ok(payload),
+            Self::Failure(failure) => Err(failure),
+        }
+    }
+}

@@ -37,7 +37,7 @@ mod waker;
 
 pub use again::is_replaying;
 pub use command::{ActivityOptions, RetryPolicy, Timeouts};
-pub(crate) use command::{ChildRequest, Command, Request, Resolution, TimerDue};
+pub(crate) use command::{ChildRequest, Command, Request, TimerDue};
 pub use execution::{BodyFuture, Execution};
 pub(crate) use execution::{SharedMachine, lock};
 pub use fault::{Asked, Fault, Mismatch};

@@ -2,10 +2,7 @@
 
 use std::collections::HashSet;
 
-use sync_workflow::{
-    record::{Record, RecordKind},
-    status::RunStatus,
-};
+use sync_workflow::record::{Record, RecordKind};
 
 use super::{Violation, history::History};
 
@@ -57,20 +54,12 @@ fn end(history: &History, tell: &mut impl FnMut(&'static str, String)) {
         let position = record.position();
         tell("one end", format!("it ends at {position}, and goes on"));
     }
-    let expected = match last.kind() {
-        RecordKind::Completed => RunStatus::Completed,
-        RecordKind::Failed => RunStatus::Failed,
-        RecordKind::Cancelled => RunStatus::Cancelled,
-        RecordKind::Terminated => RunStatus::Terminated,
-        RecordKind::ContinuedAsNew => RunStatus::ContinuedAsNew,
-        kind => {
-            let parked = history.info.parked_reason.as_deref().unwrap_or_default();
-            tell(
-                "every run ends",
-                format!("{status} after {kind:?} {parked}"),
-            );
-            return;
-        }
+    let Some(expected) = last.kind().final_status() else {
+        let (kind, parked) = (last.kind(), history.info.parked_reason.as_deref());
+        let parked = parked.unwrap_or_default();
+        let detail = format!("{status} after {kind:?} {parked}");
+        tell("every run ends", detail);
+        return;
     };
     if status != expected {
         tell(
@@ -158,7 +147,7 @@ fn due(record: &Record) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use sync_workflow::id::CommandId;
+    use sync_workflow::{id::CommandId, status::RunStatus};
 
     use super::super::history::tests::{history, record};
     use super::*;
