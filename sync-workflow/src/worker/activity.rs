@@ -28,7 +28,7 @@ use super::{
 use crate::{
     context::{ReturnSlot, Tx},
     failure::{Failure, FailureKind},
-    id::{CommandId, RunId, WorkflowId},
+    id::{CommandId, NodeId, RunId, WorkflowId},
     journal::OpenTransaction,
     payload,
     replay::Timeouts,
@@ -84,6 +84,13 @@ impl ActivityContext {
     #[must_use]
     pub fn workflow_id(&self) -> &WorkflowId {
         &self.inner.workflow_id
+    }
+
+    /// The node that makes this attempt: one enlistment of a worker, as [`RunInfo::node`](crate::journal::RunInfo::node) names it
+    /// while it holds the run. An attempt of a node that was declared dead may go on until that node hears of it.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.inner.node.id
     }
 
     /// The trace to send along with requests to others, so that they appear in it: that of the caller's current span

@@ -12,11 +12,12 @@ use sync_workflow::{
     Activity, ActivityContext, CallError, Context, Failure, FailureKind, RetryPolicy,
     status::RunStatus,
 };
+use tokio::sync::Semaphore;
 
 use super::{
     Storage,
     code::{FlakyError, double, doubled, soon},
-    on_every_journal, quick,
+    eventually, on_every_journal, quick,
 };
 
 on_every_journal![
@@ -27,6 +28,7 @@ on_every_journal![
     a_panic_in_an_activity_is_an_error_and_not_the_end_of_the_worker,
     a_timed_out_activity_fails,
     heartbeat_details_reach_the_next_attempt,
+    an_attempt_knows_the_node_that_makes_it,
 ];
 
 async fn an_activity_s_value_is_the_workflow_s_result(storage: Storage) {
@@ -215,6 +217,50 @@ async fn heartbeat_details_reach_the_next_attempt(storage: Storage) {
             .unwrap(),
         20
     );
+    worker.shutdown().await;
+}
+
+struct Gated {
+    gate: Arc<Semaphore>,
+}
+
+impl Activity for Gated {
+    const NAME: &'static str = "gated";
+    type Input = ();
+    type Output = String;
+    type Error = Failure;
+
+    async fn run(&self, ctx: ActivityContext, (): ()) -> Result<String, Failure> {
+        let _open = self.gate.acquire().await;
+        Ok(ctx.node().to_string())
+    }
+}
+
+async fn tells_its_node(ctx: Context, (): ()) -> Result<String, Failure> {
+    Ok(ctx.activity(Gated::activity(), ()).await?)
+}
+
+async fn an_attempt_knows_the_node_that_makes_it(storage: Storage) {
+    let gate = Arc::new(Semaphore::new(0));
+    let activity = Gated {
+        gate: Arc::clone(&gate),
+    };
+    let worker = storage
+        .start(quick().workflow(tells_its_node).activity(activity))
+        .await;
+    let handle = worker
+        .client()
+        .start(tells_its_node, "a", ())
+        .await
+        .unwrap();
+    eventually("the run is held", || async {
+        handle.describe().await.unwrap().node.is_some()
+    })
+    .await;
+    let holder = handle.describe().await.unwrap().node;
+    gate.add_permits(1);
+    let told = handle.result().await.unwrap();
+    assert_eq!(Some(told), holder.map(|node| node.to_string()));
     worker.shutdown().await;
 }
 
