@@ -7,7 +7,7 @@
 //! node   <microseconds> <pid> <node>
 //! began  <microseconds> <pid> <node> <run>/<command> <attempt>
 //! effect <microseconds> <pid> <node> <run>/<command> <attempt>
-//! drop   <microseconds> <pid> <node> <method>
+//! drop   <microseconds> <pid> -      <method>
 //! ```
 
 use std::{
@@ -15,19 +15,18 @@ use std::{
     fs::{File, OpenOptions},
     io::{Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
-use sync_workflow::id::NodeId;
+use sync_workflow::{ActivityContext, id::NodeId};
 use uuid::Uuid;
 
 /// The writing end, in a worker.
 #[derive(Clone)]
 pub(crate) struct Ledger {
     file: Arc<File>,
-    node: Arc<Mutex<String>>,
 }
 
 impl Ledger {
@@ -39,39 +38,37 @@ impl Ledger {
             .with_context(|| format!("the ledger {} cannot be opened", path.display()))?;
         Ok(Self {
             file: Arc::new(file),
-            node: Arc::new(Mutex::new("-".into())),
         })
     }
 
-    /// The worker enlisted as this node: what it does from now on, it does as it.
-    pub(crate) fn enlisted(&self, node: &str) {
-        *self.node.lock().unwrap_or_else(PoisonError::into_inner) = node.to_owned();
-        self.write("node", "");
+    /// The worker enlisted as this node.
+    pub(crate) fn enlisted(&self, node: NodeId) {
+        self.write("node", &node.to_string());
     }
 
-    /// An attempt of an activity begins.
-    pub(crate) fn began(&self, key: &str, attempt: u32) {
-        self.write("began", &format!(" {key} {attempt}"));
+    /// An attempt of an activity begins, on the node that claimed its run: the process may have enlisted as another since.
+    pub(crate) fn began(&self, attempt: &ActivityContext) {
+        self.write("began", &Self::words_of(attempt));
     }
 
     /// An attempt of an activity has had its effect, and will tell so.
-    pub(crate) fn had_effect(&self, key: &str, attempt: u32) {
-        self.write("effect", &format!(" {key} {attempt}"));
+    pub(crate) fn had_effect(&self, attempt: &ActivityContext) {
+        self.write("effect", &Self::words_of(attempt));
     }
 
     /// A call of the journal was dropped in the middle.
     pub(crate) fn dropped(&self, method: &str) {
-        self.write("drop", &format!(" {method}"));
+        self.write("drop", &format!("- {method}"));
+    }
+
+    fn words_of(attempt: &ActivityContext) -> String {
+        let (node, key) = (attempt.node(), attempt.idempotency_key());
+        format!("{node} {key} {}", attempt.attempt())
     }
 
     fn write(&self, what: &str, rest: &str) {
-        let node = self
-            .node
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
         let line = format!(
-            "{what} {} {} {node}{rest}\n",
+            "{what} {} {} {rest}\n",
             Timestamp::now().as_microsecond(),
             std::process::id(),
         );
@@ -194,19 +191,20 @@ impl Roll {
 mod tests {
     use super::*;
 
+    const RUN: &str = "began 1 2 00000000-0000-0000-0000-000000000001 run/1";
+
     #[test]
-    fn what_is_written_is_read_back() {
+    fn tries_and_effects_are_counted_by_activity() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ledger");
-        let ledger = Ledger::open(&path).unwrap();
-        ledger.enlisted(&Uuid::new_v4().to_string());
-        ledger.began("run/1", 1);
-        ledger.began("run/1", 2);
-        ledger.had_effect("run/1", 2);
+        let effect = RUN.replace("began", "effect");
+        std::fs::write(&path, format!("{RUN} 1\n{RUN} 2\n{effect} 2\n")).unwrap();
+        Ledger::open(&path).unwrap().dropped("commit");
         let entries = Entries::read(&path).unwrap();
         let attempts: Vec<_> = entries.begun["run/1"].iter().map(|b| b.attempt).collect();
         assert_eq!(attempts, [1, 2]);
         assert_eq!(entries.effects["run/1"], 1);
+        assert_eq!(entries.drops, 1);
     }
 
     #[test]
@@ -218,10 +216,9 @@ mod tests {
         assert_eq!(roll.node_of(pid).unwrap(), None);
         let ledger = Ledger::open(&path).unwrap();
         for _ in 0..2 {
-            let node = Uuid::new_v4();
-            ledger.enlisted(&node.to_string());
-            ledger.began("run/1", 1);
-            let node = NodeId::from_uuid(node);
+            let node = NodeId::from_uuid(Uuid::new_v4());
+            ledger.enlisted(node);
+            ledger.dropped("renew");
             assert_eq!(roll.node_of(pid).unwrap(), Some(node));
         }
     }

@@ -121,7 +121,7 @@ impl Journal for Tapped {
 
     async fn enlist(&self, node: NodeId, lease: Duration) -> Result<Timestamp> {
         let now = self.journal.enlist(node, lease).await?;
-        self.ledger.enlisted(&node.to_string());
+        self.ledger.enlisted(node);
         Ok(now)
     }
 

@@ -48,15 +48,14 @@ impl Activity for Effect {
     type Error = Failure;
 
     async fn run(&self, ctx: ActivityContext, ask: Ask) -> Result<u64, Failure> {
-        let key = ctx.idempotency_key();
-        self.ledger.began(&key, ctx.attempt());
+        self.ledger.began(&ctx);
         if ask.millis > 0 {
             tokio::time::sleep(Duration::from_millis(ask.millis)).await;
         }
         if ctx.attempt() <= ask.failures {
             return Err(Failure::new("this attempt fails"));
         }
-        self.ledger.had_effect(&key, ctx.attempt());
+        self.ledger.had_effect(&ctx);
         Ok(effect_of(ask.n))
     }
 }

@@ -108,6 +108,12 @@ impl Strike {
         self.proof == Proof::Missed
     }
 
+    /// Whether whom it met held no run: that leaves nothing to be recovered, and does not count towards the goal. A slow
+    /// machine has more of these than a fast one.
+    pub(crate) fn met_idle(&self) -> bool {
+        matches!(&self.held, Held::Runs(runs) if runs.is_empty())
+    }
+
     /// A strike that meets all.
     const fn at_all(at: i64, proof: Proof) -> Self {
         Self {
