@@ -341,7 +341,7 @@ async fn acknowledge_unheard(node: &Arc<Node>, batch: Batch, waiting: Waiting) {
 /// Tells a run that its commit happened, and that the rest must be looked up. A run that did not fall
 /// asleep has no driver then: the look at what this node owns finds it.
 fn tell_unheard(node: &Node, commit: &RunCommit, reply: &Mailbox) {
-    unplace_started(node, commit);
+    node.unplace_started(commit);
     if !commit.published.is_empty() {
         node.watchers.published(commit.run);
         node.published_elsewhere_awaited(vec![commit.run]);
@@ -352,18 +352,6 @@ fn tell_unheard(node: &Node, commit: &RunCommit, reply: &Mailbox) {
     });
     // Children that were rejected are found missing.
     reply.send(Message::Arrived);
-}
-
-/// Frees the places that were kept for what a commit would have started.
-fn unplace_started(node: &Node, commit: &RunCommit) {
-    for child in &commit.children {
-        node.unplace(child);
-    }
-    if let Transition::Close(close) = &commit.transition
-        && let Some(next) = &close.next
-    {
-        node.unplace(next);
-    }
 }
 
 /// A batch that is refused for good is taken apart, so that only the guilty run suffers.
@@ -379,7 +367,7 @@ async fn commit_one_by_one(
     if is_single {
         tracing::error!(error = refusal as &dyn std::error::Error, node = %node.id, "commit_refused");
         for (commit, reply) in runs.by_ref() {
-            unplace_started(node, &commit);
+            node.unplace_started(&commit);
             reply.send(Message::CommitRefused {
                 reason: Failure::from_error(refusal).to_string(),
             });
@@ -423,7 +411,7 @@ fn acknowledge(
             continue;
         }
         if came_of_it == RunOutcome::Lost {
-            unplace_started(node, &commit);
+            node.unplace_started(&commit);
             reply.send(Message::Committed {
                 outcome: RunOutcome::Lost,
                 rejected: Vec::new(),

@@ -182,6 +182,7 @@ impl Driver {
             self.drive(&mut messages).await;
         }
         messages.close();
+        self.discard_outbox();
         self.left.tell_span();
         node.metrics.departed(&self.claimed, self.left);
         // Its place is free before the dispatcher hears of it.

@@ -503,15 +503,22 @@ impl Incarnation {
     async fn bury(mut self) {
         self.tasks.shutdown().await;
         self.heartbeat.stop().await;
-        let _in_time = tokio::time::timeout(Duration::from_secs(5), empty(&self.node)).await;
+        // Nothing is born here any more, whatever a place was kept for.
+        let gone = once(&self.node, |node| node.resident_count() == 0);
+        let _in_time = tokio::time::timeout(Duration::from_secs(5), gone).await;
     }
 }
 
 /// Completes when no run is in memory, and none is about to be born here.
 async fn empty(node: &Node) {
+    once(node, Node::is_empty).await;
+}
+
+/// Completes when this holds, which the departure of a run may bring about.
+async fn once(node: &Node, holds: impl Fn(&Node) -> bool) {
     loop {
         let departed = node.departed.notified();
-        if node.is_empty() {
+        if holds(node) {
             return;
         }
         // A departure between the count and the wait is not missed: the wait was registered first.

@@ -27,7 +27,7 @@ use crate::{
     id::{NodeId, RunId},
     journal::{
         Batch, ClaimRequest, ClaimedRun, Error, Hint, Journal, Managed, NewRun, Outlook, Placement,
-        WokenRun,
+        RunCommit, Transition, WokenRun,
     },
     telemetry::{Metrics, slice_span},
 };
@@ -172,6 +172,18 @@ impl Node {
     /// A run for which a place was kept was not started.
     pub(crate) fn unplace(&self, run: &NewRun) {
         lock(&self.kept_places).remove(&run.run);
+    }
+
+    /// Nothing that a commit would have started was started.
+    pub(crate) fn unplace_started(&self, commit: &RunCommit) {
+        for child in &commit.children {
+            self.unplace(child);
+        }
+        if let Transition::Close(close) = &commit.transition
+            && let Some(next) = &close.next
+        {
+            self.unplace(next);
+        }
     }
 
     /// A run was started: drives it if it was born here, tells the others if not.

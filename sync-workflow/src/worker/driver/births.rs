@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Driver;
+use super::{Driver, empty_commit};
 use crate::{
     journal::{Admission, IdReuse, NewRun, ParentCloses, ParentLink, Placement, Ticket},
     replay::{ChildStart, Continuation},
@@ -11,6 +11,13 @@ use crate::{
 };
 
 impl Driver {
+    /// Throws away what the journal has not been told and will not be: the places that were kept for what it would have
+    /// started are free.
+    pub(super) fn discard_outbox(&mut self) {
+        let unsent = std::mem::replace(&mut self.outbox, empty_commit(self.claimed.run));
+        self.node.unplace_started(&unsent);
+    }
+
     pub(super) fn new_child(&self, child: ChildStart) -> NewRun {
         let queue = child
             .queue

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Driver, Ending, Flow, Leaves, empty_commit, inbox};
+use super::{Driver, Ending, Flow, Leaves, inbox};
 use crate::{
     journal::{Admission, Close, Closed, NewRun, Transition, WakeAt},
     status::RunStatus,
@@ -121,7 +121,7 @@ impl Driver {
         if refused.is_some_and(|commit| commit.last.is_none() && commit.leaves == Leaves::Ends) {
             return Flow::Stop;
         }
-        self.outbox = empty_commit(self.claimed.run);
+        self.discard_outbox();
         self.ending = None;
         self.park(format!("the journal refuses the run's records: {reason}"));
         Flow::Continue

@@ -9,7 +9,7 @@ use std::{
 };
 
 use sync_workflow::{
-    Activity, ActivityContext, Context, Failure, RunError, Worker,
+    Activity, ActivityContext, Client, Context, Failure, FailureKind, RunError, Worker, Workflow,
     id::WorkflowId,
     journal::{Batch, HistoryRecord, Journal, RunCommit, Transition, memory::MemoryJournal},
     record::RecordKind,
@@ -218,6 +218,10 @@ async fn crowded() -> (Arc<Faulty>, Worker, Arc<tokio::sync::Semaphore>) {
 
 /// Makes sure that two runs still fit into memory side by side.
 async fn both_places_are_free(worker: &Worker, gate: &tokio::sync::Semaphore) {
+    eventually("whoever ended has left memory", || async {
+        worker.resident_runs() == 0
+    })
+    .await;
     let client = worker.client();
     let first = client.start(waits_at_gate, "first", ()).await.unwrap();
     let second = client.start(waits_at_gate, "second", ()).await.unwrap();
@@ -294,6 +298,121 @@ async fn a_continuation_that_is_refused_gives_back_the_place_kept_for_it() {
     both_places_are_free(&worker, &gate).await;
     client.unpark("chain").await.unwrap();
     assert_eq!(chain.result().await.unwrap(), 9);
+    worker.shutdown().await;
+}
+
+/// The clock is the test's, and goes on when nobody has anything to do: a worker that is looking for runs keeps places for
+/// them, and none for children.
+async fn at_rest() {
+    tokio::time::sleep(Duration::from_millis(50)).await;
+}
+
+/// Asks for a child while its first record is under way to the journal, and says so.
+struct Hasty(Arc<tokio::sync::Semaphore>);
+
+impl Workflow for Hasty {
+    const NAME: &'static str = "hasty";
+    type Input = ();
+    type Output = u32;
+    type Error = Failure;
+
+    async fn run(&self, ctx: Context, (): ()) -> Result<u32, Failure> {
+        let counts = ctx.activity(Counter::activity(), 1);
+        let has_child = async {
+            ctx.activity(Gate::activity(), ()).await?;
+            let id = WorkflowId::new("child")?;
+            let child = ctx.child(waits_at_gate, ()).id(id).start();
+            self.0.add_permits(1);
+            Ok::<_, Failure>(child.await?)
+        };
+        let (_one, seven) = futures::try_join!(async { Ok(counts.await?) }, has_child)?;
+        Ok(seven)
+    }
+}
+
+/// Lets a parent have asked for a child before its first record's commit, with which this happens.
+async fn with_a_child_that_nobody_starts(fault: Fault) {
+    let journal = journal();
+    let (gate, asked) = (
+        Arc::new(tokio::sync::Semaphore::new(0)),
+        Arc::new(tokio::sync::Semaphore::new(0)),
+    );
+    let build = quick()
+        .max_resident_runs(2)
+        .evict_after(Duration::from_secs(600))
+        .workflow(Hasty(Arc::clone(&asked)))
+        .workflow(waits_at_gate)
+        .activity(Counter::default())
+        .activity(Gate(Arc::clone(&gate)));
+    let worker = start(&journal, build).await;
+    at_rest().await;
+    let client = worker.client();
+    let (mut commits, behind) = (0, Client::new(journal.behind()));
+    let opened = Arc::clone(&gate);
+    journal.before_commits(move || {
+        commits += 1;
+        let is_first_record = commits == 2;
+        let (asked, opened, behind) = (Arc::clone(&asked), Arc::clone(&opened), behind.clone());
+        Box::pin(async move {
+            if is_first_record {
+                opened.add_permits(1);
+                asked.acquire().await.unwrap().forget();
+                if fault == Fault::None {
+                    behind.terminate("parent", "as planned").await.unwrap();
+                }
+            }
+        })
+    });
+    let mut commits = 0;
+    journal.plan(move |_| {
+        commits += 1;
+        match commits {
+            2 => fault,
+            _ => Fault::None,
+        }
+    });
+    let parent = client.start(Hasty::workflow(), "parent", ()).await.unwrap();
+    match (fault, parent.result().await) {
+        (Fault::None, Err(RunError::Ended(failure))) => {
+            assert_eq!(failure.kind, FailureKind::Terminated);
+        }
+        (Fault::Refused, Err(RunError::Parked { .. })) => {}
+        (_, result) => panic!("{result:?}"),
+    }
+    both_places_are_free(&worker, &gate).await;
+    worker.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_child_whose_parent_was_lost_gives_back_the_place_kept_for_it() {
+    with_a_child_that_nobody_starts(Fault::None).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_child_whose_parent_was_refused_gives_back_the_place_kept_for_it() {
+    with_a_child_that_nobody_starts(Fault::Refused).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fenced_worker_does_not_wait_for_a_child_that_was_not_started() {
+    let (journal, worker, gate) = crowded().await;
+    gate.add_permits(1);
+    let mut is_over = false;
+    journal.plan(move |batch| {
+        let starts_child = batch.runs.iter().any(|commit| !commit.children.is_empty());
+        match starts_child && !std::mem::replace(&mut is_over, starts_child) {
+            true => Fault::Fenced,
+            false => Fault::None,
+        }
+    });
+    at_rest().await;
+    let begun = tokio::time::Instant::now();
+    let client = Client::new(journal.behind());
+    let parent = client.start(has_a_child, "parent", ()).await.unwrap();
+    assert_eq!(parent.result().await.unwrap(), 7);
+    assert_eq!(journal.failed(), 1);
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(2), "{took:?}");
     worker.shutdown().await;
 }
 

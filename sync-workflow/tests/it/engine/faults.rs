@@ -55,7 +55,7 @@ impl Fault {
 }
 
 type Plan = dyn FnMut(&Batch) -> Fault + Send;
-type Prelude = dyn Fn() -> BoxFuture<'static, ()> + Send;
+type Prelude = dyn FnMut() -> BoxFuture<'static, ()> + Send;
 
 /// A journal whose commits fail by a plan; everything else is another journal's.
 pub(crate) struct Faulty {
@@ -100,6 +100,11 @@ impl Faulty {
         })
     }
 
+    /// The journal behind it, which does not fail.
+    pub(crate) fn behind(&self) -> Arc<dyn Journal> {
+        Arc::clone(&self.inner)
+    }
+
     /// Asks `plan` about every commit from now on.
     pub(crate) fn plan(&self, plan: impl FnMut(&Batch) -> Fault + Send + 'static) {
         *self.plan.lock().unwrap() = Box::new(plan);
@@ -108,7 +113,7 @@ impl Faulty {
     /// Does something before every commit from now on.
     pub(crate) fn before_commits(
         &self,
-        prelude: impl Fn() -> BoxFuture<'static, ()> + Send + 'static,
+        prelude: impl FnMut() -> BoxFuture<'static, ()> + Send + 'static,
     ) {
         *self.prelude.lock().unwrap() = Box::new(prelude);
     }
