@@ -253,6 +253,7 @@ async fn field(
         fleet,
         proxy,
         ledger,
+        begun: Vec::new(),
         rng: Rng::with_seed(seed),
     })
 }
@@ -295,9 +296,10 @@ async fn battle(
     fault.heal(field).await?;
     phases.fire = watch.lap();
     stop.send_replace(true);
-    let started = timeout(patience, load)
+    let mut started = timeout(patience, load)
         .await
         .context("the load does not end")???;
+    started.append(&mut field.begun);
     let is_over = |counts: &Counts| counts.open == 0 || counts.is_stuck;
     settle(field, patience, is_over).await?;
     field.fleet.stop_all().await?;

@@ -130,7 +130,12 @@ async fn begin(
 }
 
 /// Sends the signals of a run in order; some of them twice at the same time.
-async fn signal(client: Client, workflow_id: String, count: u64, seed: u64) -> anyhow::Result<()> {
+pub(crate) async fn signal(
+    client: Client,
+    workflow_id: String,
+    count: u64,
+    seed: u64,
+) -> anyhow::Result<()> {
     let mut rng = Rng::with_seed(seed);
     for value in 0..count {
         sleep(Duration::from_millis(rng.u64(..80))).await;

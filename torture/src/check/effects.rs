@@ -19,7 +19,7 @@ pub(super) fn check_transactions(
     }
     for history in histories.iter() {
         let run = history.info.run.to_string();
-        for entry in &history.records {
+        for entry in history.own() {
             if entry.kind() != RecordKind::TransactionCompleted {
                 continue;
             }
@@ -57,6 +57,12 @@ pub(super) fn check_activities(evidence: &Evidence, ground: Ground, found: &mut 
             found.push(Violation::new("no result without its effect", detail));
         }
     }
+    for key in kept(&evidence.histories) {
+        if entries.begun.contains_key(&key) {
+            let detail = format!("activity {key} was tried, although its end was copied");
+            found.push(Violation::new("a journaled result stands", detail));
+        }
+    }
     for (key, tries) in &entries.begun {
         let Some(activity) = journaled.get(key) else {
             // The loser of a race, or one that was cancelled, leaves no record.
@@ -67,10 +73,23 @@ pub(super) fn check_activities(evidence: &Evidence, ground: Ground, found: &mut 
     }
 }
 
+/// The activities that runs were born with, ended.
+fn kept(histories: &Histories) -> impl Iterator<Item = String> {
+    histories.iter().flat_map(|history| {
+        let ended = history.kept().filter(|record| {
+            matches!(
+                record.kind,
+                RecordKind::ActivityCompleted | RecordKind::ActivityFailed
+            )
+        });
+        ended.map(|record| format!("{}/{}", history.info.run, record.command))
+    })
+}
+
 fn journaled(histories: &Histories) -> HashMap<String, Journaled> {
     let mut journaled: HashMap<String, Journaled> = HashMap::new();
     for history in histories.iter() {
-        for entry in &history.records {
+        for entry in history.own() {
             let key = || format!("{}/{}", history.info.run, entry.record.command);
             match entry.kind() {
                 RecordKind::ActivityAttempted => {

@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use serde::Deserialize;
 use sync_workflow::{
     Client,
     id::{Position, RunId, WorkflowId},
     journal::{HistoryRecord, RunFilter, RunInfo, RunSelector},
+    record::{Record, RecordKind},
 };
 
 use crate::{load::again, program::PROGRESS, workflow::decode};
@@ -71,6 +73,31 @@ impl Histories {
         self.runs.get(&run)
     }
 
+    /// The run that began by itself of which this one is a copy, of a copy; or the run itself.
+    pub(crate) fn root(&self, run: RunId) -> RunId {
+        let mut root = run;
+        while let Some(origin) = self.get(root).and_then(History::origin) {
+            root = origin;
+        }
+        root
+    }
+
+    /// Whether a run began by itself under its workflow id, and not as one that was taken back.
+    pub(crate) fn is_begin(&self, history: &History) -> bool {
+        let origin = history.origin().and_then(|origin| self.get(origin));
+        origin.is_none_or(|origin| origin.info.workflow_id != history.info.workflow_id)
+    }
+
+    /// Whether it may have been cancelled because a run above it was taken back, or because such a one was copied.
+    pub(crate) fn is_shaken(&self, history: &History) -> bool {
+        let cancels = |record: &Record| record.kind == RecordKind::CancelRequested;
+        if history.kept().any(cancels) {
+            return true;
+        }
+        let parent = history.info.parent.and_then(|parent| self.get(parent));
+        parent.is_some_and(|parent| parent.was_reset() || self.is_shaken(parent))
+    }
+
     /// The other runs of the same workflow id.
     pub(crate) fn others(&self, history: &History) -> impl Iterator<Item = &History> {
         let chain = self.chains.get(&history.info.workflow_id);
@@ -96,6 +123,46 @@ impl Histories {
 }
 
 impl History {
+    /// The records that were copied from another run, and the one that says so.
+    pub(crate) fn kept(&self) -> impl Iterator<Item = &Record> {
+        self.records[..self.own_from()]
+            .iter()
+            .map(|entry| &entry.record)
+    }
+
+    /// The records that the run wrote itself.
+    pub(crate) fn own(&self) -> impl Iterator<Item = &HistoryRecord> {
+        self.records[self.own_from()..].iter()
+    }
+
+    fn own_from(&self) -> usize {
+        let is_fork = |entry: &HistoryRecord| entry.kind() == RecordKind::Forked;
+        self.records
+            .iter()
+            .rposition(is_fork)
+            .map_or(0, |last| last + 1)
+    }
+
+    /// The run whose first records it began with.
+    pub(crate) fn origin(&self) -> Option<RunId> {
+        #[derive(Deserialize)]
+        struct Origin {
+            run: RunId,
+        }
+        let forked = self.kept().last()?;
+        decode::<Origin>(&forked.payload)
+            .ok()
+            .map(|origin| origin.run)
+    }
+
+    /// Whether an operator has taken it back while it was open.
+    pub(crate) fn was_reset(&self) -> bool {
+        let is_reset = |end: &HistoryRecord| {
+            end.kind() == RecordKind::ContinuedAsNew && *end.record.name == *"reset"
+        };
+        self.records.last().is_some_and(is_reset)
+    }
+
     fn moments(&self) -> impl Iterator<Item = i64> {
         self.records
             .iter()

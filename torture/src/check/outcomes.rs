@@ -1,6 +1,6 @@
 //! How runs ended, against the oracle.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sync_workflow::{
     Failure,
@@ -19,6 +19,9 @@ use crate::{
 /// The run ended as its input says, whoever started it.
 pub(super) fn check_run(history: &History, all: &Histories, found: &mut Vec<Violation>) {
     let ended = match &*history.info.workflow {
+        _ if history.info.status == RunStatus::Cancelled && all.is_shaken(history) => Ok(()),
+        // Another run has taken its place before it ended.
+        _ if history.was_reset() => Ok(()),
         "program" => program(history, all),
         "until_cancelled" => expect_status(history, RunStatus::Cancelled),
         "sleeper" => expect_status(history, RunStatus::Cancelled),
@@ -62,8 +65,11 @@ fn program(history: &History, all: &Histories) -> Result<(), String> {
         }
         Expected::Continued(next) => {
             expect_status(history, RunStatus::ContinuedAsNew)?;
-            let others = all.others(history).map(first_payload);
-            let went_on: Vec<Input> = others.collect::<Result<_, _>>()?;
+            let root = all.root(history.info.run);
+            let others = all
+                .others(history)
+                .filter(|other| all.is_begin(other) && all.root(other.info.run) != root);
+            let went_on: Vec<Input> = others.map(first_payload).collect::<Result<_, _>>()?;
             if went_on != [next] {
                 return Err(format!(
                     "it continues in {} runs, or with another input",
@@ -154,17 +160,14 @@ fn expect_status(history: &History, expected: RunStatus) -> Result<(), String> {
 
 /// Each child that the journal names exists, once.
 fn children(history: &History, all: &Histories) -> Result<(), String> {
-    #[derive(serde::Deserialize)]
-    struct Child {
-        run: RunId,
-    }
-    for record in records(history).filter(|record| record.kind == RecordKind::ChildStarted) {
-        let child: Child = decode(&record.payload).map_err(|error| error.to_string())?;
-        let Some(child) = all.get(child.run) else {
-            return Err(format!("its child {} does not exist", child.run));
+    for run in started_children(history) {
+        let Some(child) = all.get(run) else {
+            return Err(format!("its child {run} does not exist"));
         };
-        if child.info.parent != Some(history.info.run) {
-            return Err(format!("its child {} has another parent", child.info.run));
+        // A run that takes the place of another one takes its children over.
+        let parent = child.info.parent.map(|parent| all.root(parent));
+        if parent != Some(all.root(history.info.run)) {
+            return Err(format!("its child {run} has another parent"));
         }
     }
     Ok(())
@@ -173,11 +176,15 @@ fn children(history: &History, all: &Histories) -> Result<(), String> {
 /// Every run that was started exists, and every run that exists was started, as often as its plan says.
 pub(super) fn check_chains(started: &[Started], all: &Histories, found: &mut Vec<Violation>) {
     let mut runs: HashMap<&str, usize> = HashMap::new();
-    let mut children: HashMap<RunId, usize> = HashMap::new();
-    for history in all.iter() {
+    // By the run that began by itself of those that took each other's places.
+    let mut children: HashMap<RunId, HashSet<RunId>> = HashMap::new();
+    for history in all.iter().filter(|history| all.is_begin(history)) {
         match history.info.parent {
             None => *runs.entry(history.info.workflow_id.as_str()).or_default() += 1,
-            Some(parent) => *children.entry(parent).or_default() += 1,
+            Some(parent) => {
+                let children = children.entry(all.root(parent)).or_default();
+                children.insert(history.info.run);
+            }
         }
     }
     for Started { workflow_id, plan } in started {
@@ -195,17 +202,29 @@ pub(super) fn check_chains(started: &[Started], all: &Histories, found: &mut Vec
         let detail = format!("{workflow_id} has {runs} runs, and nobody started it");
         found.push(Violation::new("started once", detail));
     }
+    let mut named: HashMap<RunId, HashSet<RunId>> = HashMap::new();
     for history in all.iter() {
-        let run = history.info.run;
-        let named = records(history)
-            .filter(|record| record.kind == RecordKind::ChildStarted)
-            .count();
+        let named = named.entry(all.root(history.info.run)).or_default();
+        named.extend(started_children(history));
+    }
+    for (run, named) in named {
         let got = children.remove(&run).unwrap_or_default();
         if got != named {
+            let (got, named) = (got.len(), named.len());
             let detail = format!("run {run} has {got} children, its journal names {named}");
             found.push(Violation::new("started once", detail));
         }
     }
+}
+
+/// The children that a journal names.
+fn started_children(history: &History) -> impl Iterator<Item = RunId> {
+    #[derive(serde::Deserialize)]
+    struct Child {
+        run: RunId,
+    }
+    let started = records(history).filter(|record| record.kind == RecordKind::ChildStarted);
+    started.filter_map(|record| decode(&record.payload).ok().map(|child: Child| child.run))
 }
 
 fn runs_of(input: &Input) -> usize {

@@ -1,5 +1,6 @@
 //! The faults: each says whom it needs, and how it strikes.
 
+mod again;
 mod clocks;
 mod connections;
 mod disk;
@@ -22,6 +23,7 @@ use crate::{
     check::Ground,
     fleet::{Environment, Fleet},
     ledger::Entries,
+    load::Started,
     proxy::Proxy,
     store::{Kind, Store},
     victim::Settings,
@@ -78,6 +80,8 @@ pub(crate) struct Field {
     pub(crate) fleet: Fleet,
     pub(crate) proxy: Option<Proxy>,
     pub(crate) ledger: std::path::PathBuf,
+    /// What the fault started itself.
+    pub(crate) begun: Vec<Started>,
     pub(crate) rng: Rng,
 }
 
@@ -193,6 +197,8 @@ pub(crate) const ALL: &[Entry] = &[
     entry!("rolling", Sqlite, 5, 200, "a new worker, then SIGTERM to an old one; nothing is tried twice" => processes::Rolling),
     entry!("hold-runs", Postgres, 6, 1000, "an operator pauses runs and lets them go on, and kill -9 meanwhile" => holding::Holding),
     entry!("hold-runs", Sqlite, 6, 1000, "an operator pauses runs and lets them go on, and kill -9 meanwhile" => holding::Holding),
+    entry!("begin-again", Postgres, 6, 1000, "an operator resets runs and forks others, and kill -9 meanwhile" => again::Again::default()),
+    entry!("begin-again", Sqlite, 6, 1000, "an operator resets runs and forks others, and kill -9 meanwhile" => again::Again::default()),
     entry!("terminate", Postgres, 40, 10_000, "pg_terminate_backend of a random session of a worker" => connections::Terminate::new(4)),
     entry!("terminate-pool-1", Postgres, 15, 1000, "the same, and each worker has one shared connection" => connections::Terminate::new(1)),
     entry!("terminate-pool-2", Postgres, 15, 1000, "the same, and each worker has two shared connections" => connections::Terminate::new(2)),

@@ -1,0 +1,196 @@
+//! Runs that an operator takes back, and forks of them beside them.
+
+use std::collections::HashSet;
+
+use anyhow::bail;
+use async_trait::async_trait;
+use sync_workflow::{
+    Client,
+    client::{Error, ForkError, ForkPoint},
+    id::{Position, RunId, WorkflowId},
+    journal::{RunFilter, RunInfo},
+    status::RunStatus,
+};
+use tokio::{
+    task::JoinSet,
+    time::{Duration, sleep},
+};
+
+use super::{Fault, Field, Held, Proof, Strike, now, processes::kill_some};
+use crate::{
+    load::{Plan, Started, again, signal},
+    program::{Input, Step},
+    workflow::decode,
+};
+
+/// Takes some runs back to a place of their histories, forks others, and kills a worker meanwhile.
+#[derive(Default)]
+pub(super) struct Again {
+    /// The workflow ids of which there are forks. They are not taken back any more: that would cancel children which a fork
+    /// awaits.
+    forked: HashSet<WorkflowId>,
+    /// Who sends forks the signals that their origins are sent.
+    senders: JoinSet<anyhow::Result<()>>,
+    forks: u32,
+}
+
+/// The most runs that begin again at the same time.
+const MOST: usize = 4;
+/// Of so many runs that were started last, open and closed, some are chosen.
+const RECENT: u32 = 200;
+/// What the workflow ids of forks begin with.
+const FORK: &str = "fork-";
+
+#[async_trait]
+impl Fault for Again {
+    fn workers(&self) -> usize {
+        4
+    }
+
+    async fn strike(&mut self, field: &mut Field) -> anyhow::Result<Vec<Strike>> {
+        field.wait_up_to(Duration::from_millis(300)).await;
+        let client = field.store.client().clone();
+        let mut programs = programs(&client).await?;
+        field.rng.shuffle(&mut programs);
+        programs.truncate(field.rng.usize(1..=MOST));
+        let kill = field.rng.u8(..3);
+        if kill == 0 {
+            kill_some(field, 1).await?;
+        }
+        let mut strikes = Vec::new();
+        for run in &programs {
+            strikes.push(self.begin_again(field, &client, run).await?);
+        }
+        if kill == 1 {
+            kill_some(field, 1).await?;
+        }
+        Ok(strikes)
+    }
+
+    async fn heal(&mut self, _field: &mut Field) -> anyhow::Result<()> {
+        while let Some(sent) = self.senders.join_next().await {
+            sent??;
+        }
+        Ok(())
+    }
+}
+
+impl Again {
+    async fn begin_again(
+        &mut self,
+        field: &mut Field,
+        client: &Client,
+        run: &RunInfo,
+    ) -> anyhow::Result<Strike> {
+        let history = again(|| client.history(run.run, 0, 1_000)).await?;
+        let Some(first) = history.items.first() else {
+            bail!("run {} has no records", run.run);
+        };
+        let input: Input = decode(&first.record.payload)?;
+        let length = u32::try_from(history.items.len())?;
+        let point = match field.rng.u8(..10) {
+            0 => ForkPoint::Start,
+            1 => ForkPoint::LastFailure,
+            2 => ForkPoint::End,
+            _ => ForkPoint::Position(Position(field.rng.u32(1..=length))),
+        };
+        let begun = match field.rng.u8(..3) {
+            0 if may_be_forked(run, &input) => self.fork(field, client, run, point, &input).await?,
+            _ if may_be_reset(&input) && !self.forked.contains(&run.workflow_id) => {
+                let workflow_id = run.workflow_id.as_str();
+                settled(|| client.reset(workflow_id, point)).await?
+            }
+            _ => None,
+        };
+        let at = now();
+        Ok(match begun {
+            Some(run) => Strike {
+                at,
+                proof: Proof::Seen,
+                held: Held::Runs(vec![run]),
+            },
+            None => Strike {
+                at,
+                proof: Proof::Missed,
+                held: Held::Unknown,
+            },
+        })
+    }
+
+    async fn fork(
+        &mut self,
+        field: &mut Field,
+        client: &Client,
+        run: &RunInfo,
+        point: ForkPoint,
+        input: &Input,
+    ) -> anyhow::Result<Option<RunId>> {
+        self.forks += 1;
+        let workflow_id = format!("{FORK}{}", self.forks);
+        let begun = settled(|| async {
+            match client.fork(run.run, point, &workflow_id).await {
+                // Nobody else takes this id: the answer to an earlier question was lost.
+                Err(ForkError::Existing { run, .. }) => Ok(run),
+                begun => begun,
+            }
+        })
+        .await?;
+        if begun.is_none() {
+            return Ok(None);
+        }
+        self.forked.insert(run.workflow_id.clone());
+        let signals = input.signals + input.signals_awaited();
+        let (client, seed) = (client.clone(), field.rng.u64(..));
+        self.senders
+            .spawn(signal(client, workflow_id.clone(), signals, seed));
+        field.begun.push(Started {
+            workflow_id,
+            plan: Plan::Program(input.clone()),
+        });
+        Ok(begun)
+    }
+}
+
+/// The programs that were started last. A fork is left alone: its records do not tell whether it was taken back.
+async fn programs(client: &Client) -> anyhow::Result<Vec<RunInfo>> {
+    let filter = RunFilter {
+        workflow: Some("program".into()),
+        limit: RECENT,
+        ..RunFilter::default()
+    };
+    let mut programs = again(|| client.list(&filter)).await?.items;
+    programs.retain(|run| !run.workflow_id.as_str().starts_with(FORK));
+    Ok(programs)
+}
+
+/// Whoever talks to a child says everything again, and the child hears it twice.
+fn may_be_reset(input: &Input) -> bool {
+    let talks = |step: &Step| matches!(step, Step::Talk { .. });
+    !input.steps.iter().any(talks)
+}
+
+/// A fork of a run that has continued as new has only those signals that nobody had received by then.
+fn may_be_forked(run: &RunInfo, input: &Input) -> bool {
+    let may_continue =
+        run.status == RunStatus::ContinuedAsNew || input.steps.contains(&Step::Continue);
+    let is_top = run.parent.is_none();
+    is_top && may_be_reset(input) && (input.signals_awaited() == 0 || !may_continue)
+}
+
+/// The run that has begun, if it has; no place and another run in the way are no faults.
+async fn settled<F, Fut>(begin: F) -> anyhow::Result<Option<RunId>>
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Result<RunId, ForkError>>,
+{
+    loop {
+        match begin().await {
+            Ok(run) => return Ok(Some(run)),
+            Err(ForkError::NoPlace { .. } | ForkError::Existing { .. }) => return Ok(None),
+            Err(ForkError::Client(Error::Journal(error))) if error.is_transient() => {
+                sleep(Duration::from_millis(20)).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
