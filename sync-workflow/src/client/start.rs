@@ -252,18 +252,20 @@ where
         let run = self.into_new_run(IdReuse::default())?;
         let (id, workflow_id) = (run.run, run.workflow_id.clone());
         // A worker of this process takes starts into its group commit.
-        if let Some(node) = client.local_node() {
+        if let Some(node) = client.local_node()
+            && let Some(room) = node.commits.room().await
+        {
             let mut run = run.clone();
+            // From here on the committer frees the place again: a caller who gives up earlier had none.
             node.place(&mut run);
             let handle_before = RunHandle::new(client.clone(), id, workflow_id.clone(), true);
             let (reply, outcome) = oneshot::channel();
-            if node.commits.submit(Work::Start { run, reply }).await {
-                match outcome.await {
-                    Ok(Ok(StartOutcome::Started)) => return Ok(handle_before),
-                    Ok(Ok(outcome)) => return Ok(handle(client, id, workflow_id, outcome)),
-                    Ok(Err(journal::Error::Fenced)) | Err(_) => {}
-                    Ok(Err(error)) => return Err(error.into()),
-                }
+            room.submit(Work::Start { run, reply });
+            match outcome.await {
+                Ok(Ok(StartOutcome::Started)) => return Ok(handle_before),
+                Ok(Ok(outcome)) => return Ok(handle(client, id, workflow_id, outcome)),
+                Ok(Err(journal::Error::Fenced)) | Err(_) => {}
+                Ok(Err(error)) => return Err(error.into()),
             }
         }
         let queue = Arc::clone(&run.queue);

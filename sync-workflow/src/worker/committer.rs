@@ -92,6 +92,22 @@ impl CommitQueue {
     pub(crate) async fn submit(&self, work: Work) -> bool {
         self.0.send(work).await.is_ok()
     }
+
+    /// Waits until the queue has room for one thing more. Nothing when the committer has stopped.
+    ///
+    /// Cancel safe: whoever has room and does not use it gives it back.
+    pub(crate) async fn room(&self) -> Option<Room<'_>> {
+        self.0.reserve().await.ok().map(Room)
+    }
+}
+
+/// Room for one thing in the queue.
+pub(crate) struct Room<'a>(mpsc::Permit<'a, Work>);
+
+impl Room<'_> {
+    pub(crate) fn submit(self, work: Work) {
+        self.0.send(work);
+    }
 }
 
 /// Commits until the queue closes or the node is fenced.

@@ -416,6 +416,39 @@ async fn a_fenced_worker_does_not_wait_for_a_child_that_was_not_started() {
     worker.shutdown().await;
 }
 
+/// More than wait for the committer, and are in its hands, at the same time.
+const MANY: usize = 6_000;
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_who_gives_up_before_there_is_room_for_a_start_keeps_no_place() {
+    let journal = journal();
+    let build = quick().max_resident_runs(2 * MANY).workflow(steps);
+    let worker = start(&journal, build).await;
+    at_rest().await;
+    let holds = tokio::sync::watch::Sender::new(true);
+    let held = holds.subscribe();
+    journal.before_commits(move || {
+        let mut held = held.clone();
+        Box::pin(async move {
+            let _gone = held.wait_for(|holds| !holds).await;
+        })
+    });
+    let mut callers = tokio::task::JoinSet::new();
+    for caller in 0..MANY {
+        let client = worker.client();
+        callers.spawn(async move { client.start(steps, &caller.to_string(), 0).await.is_ok() });
+    }
+    at_rest().await;
+    assert_eq!(callers.len(), MANY);
+    callers.shutdown().await;
+    holds.send_replace(false);
+    // As long as a place is kept for a run, a worker that stops waits for the run.
+    let begun = tokio::time::Instant::now();
+    worker.shutdown().await;
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
 async fn receives(ctx: Context, (): ()) -> Result<Vec<u32>, Failure> {
     let mut got = Vec::new();
     loop {
