@@ -500,13 +500,24 @@ impl Simulation {
         let waits = open
             .iter()
             .any(|run| !(run.status == RunStatus::Parked && self.is_poison(run)));
-        if is_quiet && !waits && errand::all_started(world) {
+        let kept = self.kept_places();
+        if is_quiet && !waits && kept == 0 && errand::all_started(world) {
             return true;
         }
         if now > world.profile.quiet_at + PATIENCE || self.figures.steps > MAX_STEPS {
-            world.violate(|| format!("these runs do not end: {}", described(&open)));
+            let runs = described(&open);
+            world.violate(|| format!("these runs do not end: {runs}; {kept} places are kept"));
         }
         false
+    }
+
+    /// How many places workers keep for runs that are about to be born in them. A place that is never taken is lost.
+    fn kept_places(&self) -> usize {
+        let kept = self.processes.iter().map(|process| match process {
+            Process::Up(_, worker) => worker.kept_places(),
+            Process::Down | Process::Starting(..) | Process::Stopping(..) => 0,
+        });
+        kept.sum()
     }
 
     fn parked(&self, run: &RunInfo) {

@@ -432,8 +432,12 @@ impl Node {
     /// Whether nothing is in memory, and nothing that begins here is being started or claimed.
     pub(crate) fn is_empty(&self) -> bool {
         !self.is_claiming.load(Ordering::SeqCst)
-            && lock(&self.kept_places).is_empty()
+            && self.kept_place_count() == 0
             && self.resident_count() == 0
+    }
+
+    pub(crate) fn kept_place_count(&self) -> usize {
+        lock(&self.kept_places).len()
     }
 
     pub(crate) fn resident_count(&self) -> usize {

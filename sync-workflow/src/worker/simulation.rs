@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Instant};
 
 use uuid::Uuid;
 
-use super::{WorkerBuilder, clock::Monotonic, committer::Limits};
+use super::{Worker, WorkerBuilder, clock::Monotonic, committer::Limits};
 use crate::id::RunId;
 
 /// What is different for a worker in a simulation.
@@ -71,6 +71,15 @@ impl WorkerBuilder {
         self.settings.commits = simulation.commits;
         self.settings.simulation = Some(simulation);
         self
+    }
+}
+
+impl Worker {
+    /// How many places in memory are kept for runs that are about to be born here.
+    #[must_use]
+    pub fn kept_places(&self) -> usize {
+        let node = self.current.borrow();
+        node.as_ref().map_or(0, |node| node.kept_place_count())
     }
 }
 
