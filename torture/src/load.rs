@@ -1,9 +1,21 @@
 //! The load: starts programs, sends them signals, cancels some. What fails is repeated.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::{Future, IntoFuture as _},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use fastrand::Rng;
-use sync_workflow::{Client, IdReuse, client::Error, journal::RunFilter, status::RunStatus};
+use sync_workflow::{
+    Client, IdReuse,
+    client::{Debounced, Error},
+    journal::RunFilter,
+    status::RunStatus,
+};
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -11,7 +23,7 @@ use tokio::{
 };
 
 use crate::{
-    program::Input,
+    program::{Input, Step},
     store::Store,
     workflow::{program, until_cancelled},
 };
@@ -25,6 +37,9 @@ const PACE: f64 = 25.0;
 const LOOK_EVERY: Duration = Duration::from_millis(60);
 /// How long one call is repeated before the referee gives up.
 const PATIENCE: Duration = Duration::from_secs(180);
+/// How long nobody asks for a debounced run before it begins, and how long it waits at most.
+const QUIET_FOR: Duration = Duration::from_millis(60);
+const LONGEST_WAIT: Duration = Duration::from_millis(250);
 /// More activities than a run ever makes before its cancellation arrives.
 const MOST_ACTIVITIES: u64 = 10_000;
 
@@ -39,6 +54,12 @@ pub(crate) struct Started {
 #[derive(Debug, Clone)]
 pub(crate) enum Plan {
     Program(Input),
+    /// A program that was asked for again before it began. It has the last of these that was taken, or a later one whose
+    /// answer was lost.
+    Debounced {
+        inputs: Vec<Input>,
+        taken: Arc<AtomicUsize>,
+    },
     UntilCancelled,
 }
 
@@ -113,6 +134,9 @@ async fn begin(
         });
     }
     let workflow_id = format!("top-{number}-{seed:016x}");
+    if rng.u8(..12) == 0 {
+        return debounce(client, workflow_id, rng, senders).await;
+    }
     let input = Input::of_seed(seed);
     again(|| async {
         let start = client.start(program, &workflow_id, input.clone());
@@ -127,6 +151,56 @@ async fn begin(
         workflow_id,
         plan: Plan::Program(input),
     })
+}
+
+/// Asks for programs under one workflow id, of which the last one that comes before it begins is carried out.
+async fn debounce(
+    client: &Client,
+    workflow_id: String,
+    rng: &mut Rng,
+    senders: &mut JoinSet<anyhow::Result<()>>,
+) -> anyhow::Result<Started> {
+    let count = rng.usize(2..5);
+    // Whichever begins, nobody has to know how many signals it waits for.
+    let waits = |step: &Step| matches!(step, Step::Signal);
+    let silent = |input: &Input| !input.steps.iter().any(waits);
+    let mut inputs = Vec::new();
+    while inputs.len() < count {
+        inputs.extend(Some(Input::of_seed(rng.u64(..))).filter(silent));
+    }
+    let taken = Arc::new(AtomicUsize::new(0));
+    ask(client, &workflow_id, &inputs[0]).await?;
+    let started = Started {
+        workflow_id: workflow_id.clone(),
+        plan: Plan::Debounced {
+            inputs: inputs.clone(),
+            taken: Arc::clone(&taken),
+        },
+    };
+    let (client, mut rng) = (client.clone(), rng.fork());
+    senders.spawn(async move {
+        for (number, input) in inputs.iter().enumerate().skip(1) {
+            sleep(Duration::from_millis(
+                rng.u64(..QUIET_FOR.as_millis() as u64 * 3 / 2),
+            ))
+            .await;
+            if ask(&client, &workflow_id, input).await? {
+                taken.store(number, Ordering::SeqCst);
+            }
+        }
+        Ok(())
+    });
+    Ok(started)
+}
+
+/// Whether the input was taken.
+async fn ask(client: &Client, workflow_id: &str, input: &Input) -> anyhow::Result<bool> {
+    let asked = again(|| {
+        let start = client.start(program, workflow_id, input.clone());
+        let start = start.reuse(IdReuse::ReturnExisting);
+        start.debounce(QUIET_FOR, LONGEST_WAIT).into_future()
+    });
+    Ok(!matches!(asked.await?, Debounced::Existing(_)))
 }
 
 /// Sends the signals of a run in order; some of them twice at the same time.

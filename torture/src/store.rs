@@ -20,6 +20,8 @@ use tempfile::TempDir;
 use throwaway_postgres::{Cluster, Database as OwnDatabase};
 use uuid::Uuid;
 
+use crate::workflow;
+
 /// A kind of database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -109,7 +111,7 @@ impl Store {
         Ok(Self {
             url: url.to_owned(),
             database: Database::Postgres { pool, server },
-            client: Client::new(Arc::new(journal)),
+            client: Client::new(Arc::new(journal)).codecs(&workflow::codecs()),
         })
     }
 
@@ -143,7 +145,7 @@ impl Store {
                 path,
                 disk: None,
             },
-            client: Client::new(Arc::new(journal)),
+            client: Client::new(Arc::new(journal)).codecs(&workflow::codecs()),
         })
     }
 

@@ -9,15 +9,17 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use jiff::Timestamp;
 use sync_workflow::{
     id::{NodeId, Position, RunId},
     journal::{
         Batch, BatchOutcome, BuildStore, Claim, ClaimRequest, ClaimedRun, Closed, Debounce,
         DebounceOutcome, Deleted, Deletion, Error, Fork, ForkOutcome, Hint, History, HistoryRecord,
-        ImportedRun, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Outlook, Page, Published,
-        QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo, RunSelector, ScheduleStore,
-        SignalOutcome, SignalledStart, StartOutcome, StepTransaction, TransactionCommit, WokenRun,
+        ImportedRun, Inbox, Journal, NewRun, NewSignal, OpenTransaction, Outlook, Page, Piece,
+        PiecePlace, Published, QueueInfo, QueueLimits, Renewal, Result, RunFilter, RunInfo,
+        RunSelector, ScheduleStore, SignalOutcome, SignalledStart, StartOutcome, StepTransaction,
+        TransactionCommit, WokenRun,
     },
     record::Record,
 };
@@ -266,6 +268,25 @@ impl Journal for Tapped {
             }
             sent => sent,
         }
+    }
+
+    fn max_payload_bytes(&self) -> usize {
+        self.journal.max_payload_bytes()
+    }
+
+    async fn keep_piece(&self, piece: &Piece) -> Result<()> {
+        self.perhaps("keep_piece", none, self.journal.keep_piece(piece))
+            .await
+    }
+
+    async fn piece(&self, run: RunId, place: PiecePlace) -> Result<Option<Bytes>> {
+        self.perhaps("piece", none, self.journal.piece(run, place))
+            .await
+    }
+
+    async fn settle_pieces(&self, runs: &[RunId]) -> Result<()> {
+        self.perhaps("settle_pieces", none, self.journal.settle_pieces(runs))
+            .await
     }
 
     async fn signal_with_start(&self, run: &NewRun, signal: &NewSignal) -> Result<SignalledStart> {

@@ -7,7 +7,7 @@ use futures::future::{Either, join_all, select};
 use serde::{Deserialize, Serialize};
 use sync_workflow::{
     Activity, ActivityContext, CallError, Context, Failure, FailureKind, RetryPolicy, Tx, Worker,
-    id::WorkflowId, worker::WorkerBuilder,
+    id::WorkflowId, payload::Codecs, worker::WorkerBuilder,
 };
 
 use crate::{
@@ -60,9 +60,18 @@ impl Activity for Effect {
     }
 }
 
+/// Inputs of programs are short; of these about half are offloaded.
+const OFFLOAD_FROM: usize = 400;
+
+/// What workers and clients do with payloads.
+pub(crate) fn codecs() -> Codecs {
+    Codecs::json().offload_from(OFFLOAD_FROM)
+}
+
 /// A worker that knows the workflows and the activity.
 pub(crate) fn builder(ledger: Ledger) -> WorkerBuilder {
     Worker::builder()
+        .codecs(codecs())
         .workflow(program)
         .workflow(until_cancelled)
         .workflow(sleeper)
@@ -74,6 +83,7 @@ pub(crate) fn builder(ledger: Ledger) -> WorkerBuilder {
 /// A worker that runs activities for the workflows of others.
 pub(crate) fn side_builder(ledger: Ledger) -> WorkerBuilder {
     Worker::builder()
+        .codecs(codecs())
         .queue(SIDE)
         .remote_activity(Effect { ledger })
 }

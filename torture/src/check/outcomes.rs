@@ -1,6 +1,9 @@
 //! How runs ended, against the oracle.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::atomic::Ordering,
+};
 
 use sync_workflow::{
     Failure,
@@ -175,12 +178,15 @@ fn children(history: &History, all: &Histories) -> Result<(), String> {
 
 /// Every run that was started exists, and every run that exists was started, as often as its plan says.
 pub(super) fn check_chains(started: &[Started], all: &Histories, found: &mut Vec<Violation>) {
-    let mut runs: HashMap<&str, usize> = HashMap::new();
+    let mut runs: HashMap<&str, Vec<&History>> = HashMap::new();
     // By the run that began by itself of those that took each other's places.
     let mut children: HashMap<RunId, HashSet<RunId>> = HashMap::new();
     for history in all.iter().filter(|history| all.is_begin(history)) {
         match history.info.parent {
-            None => *runs.entry(history.info.workflow_id.as_str()).or_default() += 1,
+            None => {
+                let runs = runs.entry(history.info.workflow_id.as_str()).or_default();
+                runs.push(history);
+            }
             Some(parent) => {
                 let children = children.entry(all.root(parent)).or_default();
                 children.insert(history.info.run);
@@ -188,17 +194,27 @@ pub(super) fn check_chains(started: &[Started], all: &Histories, found: &mut Vec
         }
     }
     for Started { workflow_id, plan } in started {
-        let expected = match plan {
-            Plan::Program(input) => runs_of(input),
-            Plan::UntilCancelled => 1,
+        let began = runs.remove(workflow_id.as_str()).unwrap_or_default();
+        let (got, expected) = match plan {
+            Plan::Program(input) => (began.len(), runs_of(input)),
+            Plan::UntilCancelled => (began.len(), 1),
+            Plan::Debounced { inputs, taken } => {
+                let taken = &inputs[taken.load(Ordering::SeqCst)..];
+                let began_with = |input: &&Input| {
+                    let is_it = |run: &&History| first_payload(run).as_ref() == Ok(*input);
+                    began.iter().any(is_it)
+                };
+                let expected = taken.iter().find(began_with).map_or(0, runs_of);
+                (began.len(), expected)
+            }
         };
-        let got = runs.remove(workflow_id.as_str()).unwrap_or_default();
         if got != expected {
             let detail = format!("{workflow_id} has {got} runs instead of {expected}");
             found.push(Violation::new("started once", detail));
         }
     }
     for (workflow_id, runs) in runs {
+        let runs = runs.len();
         let detail = format!("{workflow_id} has {runs} runs, and nobody started it");
         found.push(Violation::new("started once", detail));
     }

@@ -82,12 +82,7 @@ impl Again {
         client: &Client,
         run: &RunInfo,
     ) -> anyhow::Result<Strike> {
-        let history = again(|| client.history(run.run, 0, 1_000)).await?;
-        let Some(first) = history.items.first() else {
-            bail!("run {} has no records", run.run);
-        };
-        let input: Input = decode(&first.record.payload)?;
-        let length = u32::try_from(history.items.len())?;
+        let (input, length) = begun_with(client, run.run).await?;
         let point = match field.rng.u8(..10) {
             0 => ForkPoint::Start,
             1 => ForkPoint::LastFailure,
@@ -95,7 +90,7 @@ impl Again {
             _ => ForkPoint::Position(Position(field.rng.u32(1..=length))),
         };
         let begun = match field.rng.u8(..3) {
-            0 if may_be_forked(run, &input) => self.fork(field, client, run, point, &input).await?,
+            0 if may_be_forked(run, &input) => self.fork(field, client, run, point).await?,
             _ if may_be_reset(&input) && !self.forked.contains(&run.workflow_id) => {
                 let workflow_id = run.workflow_id.as_str();
                 settled(|| client.reset(workflow_id, point)).await?
@@ -123,7 +118,6 @@ impl Again {
         client: &Client,
         run: &RunInfo,
         point: ForkPoint,
-        input: &Input,
     ) -> anyhow::Result<Option<RunId>> {
         self.forks += 1;
         let workflow_id = format!("{FORK}{}", self.forks);
@@ -135,9 +129,11 @@ impl Again {
             }
         })
         .await?;
-        if begun.is_none() {
+        let Some(fork) = begun else {
             return Ok(None);
-        }
+        };
+        // One that was debounced may have been asked for again before it was forked.
+        let (input, _) = begun_with(client, fork).await?;
         self.forked.insert(run.workflow_id.clone());
         let signals = input.signals + input.signals_awaited();
         let (client, seed) = (client.clone(), field.rng.u64(..));
@@ -145,10 +141,20 @@ impl Again {
             .spawn(signal(client, workflow_id.clone(), signals, seed));
         field.begun.push(Started {
             workflow_id,
-            plan: Plan::Program(input.clone()),
+            plan: Plan::Program(input),
         });
         Ok(begun)
     }
+}
+
+/// The input of a run, and how many records it has.
+async fn begun_with(client: &Client, run: RunId) -> anyhow::Result<(Input, u32)> {
+    let history = again(|| client.history(run, 0, 1_000)).await?;
+    let Some(first) = history.items.first() else {
+        bail!("run {run} has no records");
+    };
+    let input = decode(&first.record.payload)?;
+    Ok((input, u32::try_from(history.items.len())?))
 }
 
 /// The programs that were started last. A fork is left alone: its records do not tell whether it was taken back.
