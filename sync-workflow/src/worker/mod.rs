@@ -546,6 +546,8 @@ async fn supervise(
         publish.send_replace(None);
         incarnation.bury().await;
         let mut pause = Duration::from_millis(100);
+        // Runs wait meanwhile, and a moment in which the database can be reached may be short.
+        const LONGEST: Duration = Duration::from_secs(1);
         incarnation = loop {
             match Incarnation::start(&shared).await {
                 Ok(incarnation) => break incarnation,
@@ -556,7 +558,7 @@ async fn supervise(
             tokio::select! {
                 biased;
                 _ = stopped.recv() => return,
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(5)),
+                () = tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())) => pause = (pause * 2).min(LONGEST),
             }
         };
         publish.send_replace(Some(Arc::clone(&incarnation.node)));
