@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::gathered::{Gathered, Share};
 use super::{
+    backoff::Backoff,
     mailbox::{Mailbox, Message},
     node::Node,
 };
@@ -251,7 +252,7 @@ enum Heard {
 
 /// Repeats a commit until it is known whether it happened.
 async fn commit_for_sure(node: &Node, batch: &Batch) -> Result<Heard, Error> {
-    let mut pause = Duration::from_millis(5);
+    let mut pause = Backoff::new(Duration::from_millis(5));
     let mut is_in_doubt = false;
     loop {
         let error = match node.journal.commit(node.id, batch).await {
@@ -326,7 +327,7 @@ fn distrust_the_awake(batch: &Batch, outcome: &mut BatchOutcome) -> bool {
 
 /// The runs that name this node.
 async fn owned(node: &Node) -> Result<HashSet<RunId>, Error> {
-    let mut pause = Duration::from_millis(5);
+    let mut pause = Backoff::new(Duration::from_millis(5));
     loop {
         match node.journal.owned(node.id).await {
             Ok(owned) => return Ok(owned.into_iter().map(|run| run.run).collect()),

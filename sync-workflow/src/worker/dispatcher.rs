@@ -7,7 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{mailbox::Message, node::Node};
+use super::{backoff::Backoff, mailbox::Message, node::Node};
 use crate::{
     journal::{Error, Hint},
     telemetry::FencedWrite,
@@ -22,7 +22,7 @@ const EVICT_EVERY: Duration = Duration::from_millis(50);
 pub(crate) async fn run(node: Arc<Node>) {
     let mut evicted = node.clock.moment();
     let (mut looked, mut measured) = (evicted, evicted);
-    let mut pause = Duration::from_millis(10);
+    let mut pause = Backoff::new(Duration::from_millis(10));
     loop {
         let claimed = node.clock.moment();
         let Some(claiming) = node.begins_to_claim() else {
@@ -30,7 +30,7 @@ pub(crate) async fn run(node: Arc<Node>) {
         };
         let next_wake = match claim(&node).await {
             Ok(next_wake) => {
-                pause = Duration::from_millis(10);
+                pause = Backoff::new(Duration::from_millis(10));
                 next_wake
             }
             Err(Error::Fenced) => {

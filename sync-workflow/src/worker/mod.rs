@@ -8,6 +8,7 @@
 //! ```
 
 mod activity;
+mod backoff;
 mod builds;
 mod clock;
 mod committer;
@@ -52,6 +53,7 @@ pub use termination::Termination;
 pub(crate) use watchers::{Ended, Watch, Watchers};
 
 use self::{
+    backoff::Backoff,
     clock::DatabaseClock,
     committer::CommitQueue,
     lease::Heartbeat,
@@ -545,9 +547,7 @@ async fn supervise(
         }
         publish.send_replace(None);
         incarnation.bury().await;
-        let mut pause = Duration::from_millis(100);
-        // Runs wait meanwhile, and a moment in which the database can be reached may be short.
-        const LONGEST: Duration = Duration::from_secs(1);
+        let mut pause = Backoff::new(Duration::from_millis(100));
         incarnation = loop {
             match Incarnation::start(&shared).await {
                 Ok(incarnation) => break incarnation,
@@ -558,7 +558,7 @@ async fn supervise(
             tokio::select! {
                 biased;
                 _ = stopped.recv() => return,
-                () = tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())) => pause = (pause * 2).min(LONGEST),
+                () = tokio::time::sleep(pause.next()) => {}
             }
         };
         publish.send_replace(Some(Arc::clone(&incarnation.node)));

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tracing::Instrument as _;
 
 use super::{
+    backoff::Backoff,
     clock::DatabaseClock,
     committer::CommitQueue,
     driver::{Driver, Origin},
@@ -536,7 +537,7 @@ impl Node {
 
     /// Finds out whether a commit happened whose acknowledgement was lost, once it has ended.
     pub(crate) async fn has_happened(&self, batch: &Batch) -> Result<bool, Error> {
-        let mut pause = Duration::from_millis(5);
+        let mut pause = Backoff::new(Duration::from_millis(5));
         loop {
             match self.journal.was_committed(self.id, batch).await {
                 Ok(happened) => return Ok(happened == Some(true)),
@@ -551,11 +552,9 @@ impl Node {
     /// # Errors
     ///
     /// [`Error::Fenced`] when the node ends meanwhile.
-    pub(crate) async fn pause(&self, pause: &mut Duration) -> Result<(), Error> {
-        const LONGEST: Duration = Duration::from_secs(1);
+    pub(crate) async fn pause(&self, pause: &mut Backoff) -> Result<(), Error> {
         self.metrics.retried();
-        let jittered = pause.mul_f64(0.5 + fastrand::f64());
-        *pause = (*pause * 2).min(LONGEST);
+        let jittered = pause.next();
         tokio::select! {
             biased;
             () = self.fenced() => Err(Error::Fenced),

@@ -8,7 +8,7 @@ use crate::{
     journal::{Closed, Inbox},
     replay::{Action, Event},
     status::RunStatus,
-    worker::settings::Settings,
+    worker::{backoff::Backoff, settings::Settings},
 };
 
 /// How many signals are read at first.
@@ -120,7 +120,7 @@ impl Seen {
 impl Driver {
     /// Reads the inbox and tells the execution what is new.
     pub(super) async fn read_inbox(&mut self) -> Flow {
-        let mut pause = Duration::from_millis(10);
+        let mut pause = Backoff::new(Duration::from_millis(10));
         self.inbox.is_overlooked = false;
         self.inbox.is_ahead_of_children = self
             .gated

@@ -10,7 +10,7 @@ use crate::{
     record::Record,
     replay::{Execution, Fault, Machine},
     telemetry,
-    worker::mailbox::Alarm,
+    worker::{backoff::Backoff, mailbox::Alarm},
 };
 
 impl Driver {
@@ -58,7 +58,7 @@ impl Driver {
         const PAGE: u32 = 5_000;
         let mut records: Vec<Record> = Vec::new();
         let mut attempts = Vec::new();
-        let mut pause = Duration::from_millis(10);
+        let mut pause = Backoff::new(Duration::from_millis(10));
         loop {
             let from = Position(u32::try_from(records.len()).unwrap_or(u32::MAX));
             match self.node.journal.load(self.claimed.run, from, PAGE).await {

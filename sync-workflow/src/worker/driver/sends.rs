@@ -13,7 +13,7 @@ use crate::{
     failure::{Failure, FailureKind},
     id::{CommandId, RunId, WorkflowId},
     journal::{Batch, Error, MAX_PAYLOAD_BYTES, NewSignal, RunSelector, SignalOutcome, WokenRun},
-    worker::{mailbox::Message, node::Node},
+    worker::{backoff::Backoff, mailbox::Message, node::Node},
 };
 
 /// What of one run is under way to others.
@@ -95,7 +95,7 @@ impl Driver {
 /// Asks a run to cancel, however often it takes.
 async fn ask_to_cancel(node: &Node, run: RunId) {
     let selector = RunSelector::Run(run);
-    let mut pause = Duration::from_millis(5);
+    let mut pause = Backoff::new(Duration::from_millis(5));
     loop {
         match node.journal.request_cancel(&selector).await {
             Ok(Some(woken)) => {
@@ -119,7 +119,7 @@ async fn ask_to_cancel(node: &Node, run: RunId) {
 
 /// Whether a run is a child of another one, as far as that can be told.
 async fn is_child_of(node: &Node, run: RunId, parent: RunId) -> bool {
-    let mut pause = Duration::from_millis(5);
+    let mut pause = Backoff::new(Duration::from_millis(5));
     loop {
         match node.journal.describe(&RunSelector::Run(run)).await {
             Ok(info) => return info.and_then(|info| info.parent) == Some(parent),
@@ -145,7 +145,7 @@ async fn deliver(node: &Node, signal: &NewSignal) -> Option<Result<(), Failure>>
         ))));
     }
     let _turn = node.sends.acquire().await.ok()?;
-    let mut pause = Duration::from_millis(5);
+    let mut pause = Backoff::new(Duration::from_millis(5));
     loop {
         match node.journal.send_signal(node.id, signal).await {
             Ok(SignalOutcome::Delivered(woken)) => {

@@ -1,6 +1,7 @@
 //! Commits that the journal refuses, loses, or answers with silence.
 
 use std::{
+    future::IntoFuture as _,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -14,8 +15,9 @@ use sync_workflow::{
     journal::{Batch, HistoryRecord, Journal, RunCommit, Transition, memory::MemoryJournal},
     record::RecordKind,
     status::RunStatus,
-    worker::WorkerBuilder,
+    worker::{Simulation, WorkerBuilder},
 };
+use tokio::time::Instant;
 
 use super::{
     eventually,
@@ -301,12 +303,6 @@ async fn a_continuation_that_is_refused_gives_back_the_place_kept_for_it() {
     worker.shutdown().await;
 }
 
-/// The clock is the test's, and goes on when nobody has anything to do: a worker that is looking for runs keeps places for
-/// them, and none for children.
-async fn at_rest() {
-    tokio::time::sleep(Duration::from_millis(50)).await;
-}
-
 /// Asks for a child while its first record is under way to the journal, and says so.
 struct Hasty(Arc<tokio::sync::Semaphore>);
 
@@ -338,14 +334,13 @@ async fn with_a_child_that_nobody_starts(fault: Fault) {
         Arc::new(tokio::sync::Semaphore::new(0)),
     );
     let build = quick()
-        .max_resident_runs(2)
         .evict_after(Duration::from_secs(600))
         .workflow(Hasty(Arc::clone(&asked)))
         .workflow(waits_at_gate)
         .activity(Counter::default())
         .activity(Gate(Arc::clone(&gate)));
-    let worker = start(&journal, build).await;
-    at_rest().await;
+    let worker = Arc::new(start(&journal, build).await);
+    let kept_by = Arc::clone(&worker);
     let client = worker.client();
     let (mut commits, behind) = (0, Client::new(journal.behind()));
     let opened = Arc::clone(&gate);
@@ -353,10 +348,13 @@ async fn with_a_child_that_nobody_starts(fault: Fault) {
         commits += 1;
         let is_first_record = commits == 2;
         let (asked, opened, behind) = (Arc::clone(&asked), Arc::clone(&opened), behind.clone());
+        let worker = Arc::clone(&kept_by);
         Box::pin(async move {
             if is_first_record {
                 opened.add_permits(1);
                 asked.acquire().await.unwrap().forget();
+                let keeps_place = || async { worker.kept_places() == 1 };
+                eventually("a place is kept for the child", keeps_place).await;
                 if fault == Fault::None {
                     behind.terminate("parent", "as planned").await.unwrap();
                 }
@@ -379,34 +377,52 @@ async fn with_a_child_that_nobody_starts(fault: Fault) {
         (Fault::Refused, Err(RunError::Parked { .. })) => {}
         (_, result) => panic!("{result:?}"),
     }
-    both_places_are_free(&worker, &gate).await;
-    worker.shutdown().await;
+    no_place_is_kept(&worker).await;
+    journal.before_commits(|| Box::pin(async {}));
+    Arc::into_inner(worker).unwrap().shutdown().await;
 }
 
-#[tokio::test(start_paused = true)]
+async fn no_place_is_kept(worker: &Worker) {
+    let keeps_none = || async { worker.kept_places() == 0 };
+    eventually("no place is kept", keeps_none).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_child_whose_parent_was_lost_gives_back_the_place_kept_for_it() {
     with_a_child_that_nobody_starts(Fault::None).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_child_whose_parent_was_refused_gives_back_the_place_kept_for_it() {
     with_a_child_that_nobody_starts(Fault::Refused).await;
 }
 
+/// A worker on the test's clock, which goes on when nobody has anything to do, and in whose journal the first of these
+/// commits finds the worker dead.
+async fn fenced_once(
+    builder: WorkerBuilder,
+    is_it: impl Fn(&Batch) -> bool + Send + 'static,
+) -> (Arc<Faulty>, Worker) {
+    let journal = journal();
+    let mut is_over = false;
+    journal.plan(move |batch| match !is_over && is_it(batch) {
+        true => {
+            is_over = true;
+            Fault::Fenced
+        }
+        false => Fault::None,
+    });
+    let worker = start(&journal, builder.simulated(Simulation::new())).await;
+    (journal, worker)
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_fenced_worker_does_not_wait_for_a_child_that_was_not_started() {
-    let (journal, worker, gate) = crowded().await;
-    gate.add_permits(1);
-    let mut is_over = false;
-    journal.plan(move |batch| {
-        let starts_child = batch.runs.iter().any(|commit| !commit.children.is_empty());
-        match starts_child && !std::mem::replace(&mut is_over, starts_child) {
-            true => Fault::Fenced,
-            false => Fault::None,
-        }
-    });
-    at_rest().await;
-    let begun = tokio::time::Instant::now();
+    let gate = Arc::new(tokio::sync::Semaphore::new(1));
+    let build = quick().workflow(has_a_child).workflow(waits_at_gate);
+    let starts_child = |batch: &Batch| batch.runs.iter().any(|commit| !commit.children.is_empty());
+    let (journal, worker) = fenced_once(build.activity(Gate(gate)), starts_child).await;
+    let begun = Instant::now();
     let client = Client::new(journal.behind());
     let parent = client.start(has_a_child, "parent", ()).await.unwrap();
     assert_eq!(parent.result().await.unwrap(), 7);
@@ -416,37 +432,47 @@ async fn a_fenced_worker_does_not_wait_for_a_child_that_was_not_started() {
     worker.shutdown().await;
 }
 
-/// More than wait for the committer, and are in its hands, at the same time.
-const MANY: usize = 6_000;
-
 #[tokio::test(start_paused = true)]
-async fn a_caller_who_gives_up_before_there_is_room_for_a_start_keeps_no_place() {
-    let journal = journal();
-    let build = quick().max_resident_runs(2 * MANY).workflow(steps);
-    let worker = start(&journal, build).await;
-    at_rest().await;
-    let holds = tokio::sync::watch::Sender::new(true);
-    let held = holds.subscribe();
-    journal.before_commits(move || {
-        let mut held = held.clone();
-        Box::pin(async move {
-            let _gone = held.wait_for(|holds| !holds).await;
-        })
-    });
-    let mut callers = tokio::task::JoinSet::new();
-    for caller in 0..MANY {
-        let client = worker.client();
-        callers.spawn(async move { client.start(steps, &caller.to_string(), 0).await.is_ok() });
-    }
-    at_rest().await;
-    assert_eq!(callers.len(), MANY);
-    callers.shutdown().await;
-    holds.send_replace(false);
-    // As long as a place is kept for a run, a worker that stops waits for the run.
-    let begun = tokio::time::Instant::now();
-    worker.shutdown().await;
+async fn a_worker_is_back_soon_however_long_the_journal_was_away() {
+    let build = quick().workflow(steps).activity(Counter::default());
+    let (journal, worker) = fenced_once(build, |batch| !batch.runs.is_empty()).await;
+    let client = Client::new(journal.behind());
+    journal.refuse_nodes(true);
+    let handle = client.start(steps, "a", 4).await.unwrap();
+    let is_tired = || async { journal.refused_nodes() >= 20 };
+    eventually("it has tried for long", is_tired).await;
+    assert_eq!(journal.failed(), 1);
+    let begun = Instant::now();
+    journal.refuse_nodes(false);
+    assert_eq!(handle.result().await.unwrap(), 6);
     let took = begun.elapsed();
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    worker.shutdown().await;
+}
+
+/// More than wait for the committer.
+const MANY: usize = 5_000;
+
+#[tokio::test]
+async fn a_caller_who_gives_up_before_there_is_room_for_a_start_keeps_no_place() {
+    let build = quick().max_resident_runs(2 * MANY).workflow(steps);
+    let worker = start(&journal(), build).await;
+    let client = worker.client();
+    let ids: Vec<_> = (0..MANY).map(|caller| caller.to_string()).collect();
+    let start = |id| client.start(steps, id, 0).into_future();
+    let mut starts: Vec<_> = ids.iter().map(|id| start(id)).collect();
+    // Nobody else runs meanwhile, so the committer takes nothing out of its queue.
+    let all = async {
+        for start in &mut starts {
+            assert!(futures::poll!(start).is_pending());
+        }
+    };
+    tokio::task::unconstrained(all).await;
+    let waiting = worker.kept_places();
+    assert!(0 < waiting && waiting < MANY, "{waiting}");
+    drop(starts);
+    no_place_is_kept(&worker).await;
+    worker.shutdown().await;
 }
 
 async fn receives(ctx: Context, (): ()) -> Result<Vec<u32>, Failure> {

@@ -70,6 +70,9 @@ pub(crate) struct Faulty {
     looked_at_owned: AtomicUsize,
     claimed: AtomicUsize,
     refuses_claims: AtomicBool,
+    /// Whether nobody can enlist, and how many could not.
+    refuses_nodes: AtomicBool,
+    refused_nodes: AtomicUsize,
     /// Whether the answers to claims are held back that give runs, and how many are under way.
     holds_claims: watch::Sender<bool>,
     claims_under_way: AtomicUsize,
@@ -93,6 +96,8 @@ impl Faulty {
             claimed: AtomicUsize::new(0),
             notified: AtomicUsize::new(0),
             refuses_claims: AtomicBool::new(false),
+            refuses_nodes: AtomicBool::new(false),
+            refused_nodes: AtomicUsize::new(0),
             holds_claims: watch::Sender::new(false),
             claims_under_way: AtomicUsize::new(0),
             retired: AtomicUsize::new(0),
@@ -138,6 +143,16 @@ impl Faulty {
     /// Whether claims fail from now on.
     pub(crate) fn refuse_claims(&self, refuses: bool) {
         self.refuses_claims.store(refuses, Ordering::SeqCst);
+    }
+
+    /// Whether nobody can enlist from now on.
+    pub(crate) fn refuse_nodes(&self, refuses: bool) {
+        self.refuses_nodes.store(refuses, Ordering::SeqCst);
+    }
+
+    /// How many could not.
+    pub(crate) fn refused_nodes(&self) -> usize {
+        self.refused_nodes.load(Ordering::SeqCst)
     }
 
     /// Whether the answers to claims that give runs are held back from now on.
@@ -238,6 +253,10 @@ impl Journal for Faulty {
     }
 
     async fn enlist(&self, node: NodeId, lease: Duration) -> Result<Timestamp> {
+        if self.refuses_nodes.load(Ordering::SeqCst) {
+            self.refused_nodes.fetch_add(1, Ordering::SeqCst);
+            return Err(Error::Unavailable("as planned".into()));
+        }
         self.inner.enlist(node, lease).await
     }
 
