@@ -29,6 +29,9 @@ use crate::{
 
 /// A start that has not happened yet: awaiting it starts the run. With [`Self::signal`] it sends a signal too, with
 /// [`Self::debounce`] it waits until nobody asks again.
+///
+/// Cancel safe: the run of a caller who goes away is started or is not, and asking again under its workflow id gives that run
+/// or starts one, as [`IdReuse`] says.
 #[must_use = "awaiting it starts the run"]
 pub struct Start<'a, T, E> {
     client: &'a Client,
