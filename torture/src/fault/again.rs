@@ -1,20 +1,17 @@
 //! Runs that an operator takes back, and forks of them beside them.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use anyhow::bail;
 use async_trait::async_trait;
 use sync_workflow::{
     Client,
-    client::{Error, ForkError, ForkPoint},
+    client::{ForkError, ForkPoint},
     id::{Position, RunId, WorkflowId},
     journal::{RunFilter, RunInfo},
     status::RunStatus,
 };
-use tokio::{
-    task::JoinSet,
-    time::{Duration, sleep},
-};
+use tokio::task::JoinSet;
 
 use super::{Fault, Field, Held, Proof, Strike, now, processes::kill_some};
 use crate::{
@@ -189,14 +186,71 @@ where
     F: Fn() -> Fut,
     Fut: Future<Output = Result<RunId, ForkError>>,
 {
-    loop {
+    let begun = again(|| async {
         match begin().await {
-            Ok(run) => return Ok(Some(run)),
-            Err(ForkError::NoPlace { .. } | ForkError::Existing { .. }) => return Ok(None),
-            Err(ForkError::Client(Error::Journal(error))) if error.is_transient() => {
-                sleep(Duration::from_millis(20)).await;
-            }
-            Err(error) => return Err(error.into()),
+            Err(ForkError::Client(error)) => Err(error),
+            begun => Ok(begun),
         }
+    });
+    match begun.await? {
+        Ok(run) => Ok(Some(run)),
+        Err(ForkError::NoPlace { .. } | ForkError::Existing { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use sync_workflow::{client::Error, journal};
+    use uuid::Uuid;
+
+    use super::*;
+
+    const RUN: RunId = RunId::from_uuid(Uuid::from_u128(1));
+
+    fn away() -> ForkError {
+        journal::Error::Unavailable("it is away".into()).into()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_journal_that_comes_back_is_asked_again() {
+        let asked = Cell::new(0);
+        let begun = settled(|| async {
+            asked.set(asked.get() + 1);
+            if asked.get() < 3 {
+                Err(away())
+            } else {
+                Ok(RUN)
+            }
+        });
+        assert_eq!(begun.await.unwrap(), Some(RUN));
+        assert_eq!(asked.get(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_journal_that_stays_away_is_given_up() {
+        let never = settled(|| async { Err(away()) });
+        let given_up = tokio::time::timeout(Duration::from_secs(60 * 60), never).await;
+        given_up.expect("it gives up within an hour").unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn no_place_and_another_run_in_the_way_are_no_faults_and_all_else_is() {
+        let no_place = || ForkError::NoPlace {
+            point: ForkPoint::LastFailure,
+            records: 1,
+        };
+        assert_eq!(settled(|| async { Err(no_place()) }).await.unwrap(), None);
+        let existing = || ForkError::Existing {
+            run: RUN,
+            status: RunStatus::Completed,
+        };
+        assert_eq!(settled(|| async { Err(existing()) }).await.unwrap(), None);
+        let gone = || ForkError::ChildGone { child: RUN };
+        settled(|| async { Err(gone()) }).await.unwrap_err();
+        let not_found = || ForkError::Client(Error::NotFound);
+        settled(|| async { Err(not_found()) }).await.unwrap_err();
     }
 }
