@@ -163,7 +163,7 @@ fn expect_status(history: &History, expected: RunStatus) -> Result<(), String> {
 
 /// Each child that the journal names exists, once.
 fn children(history: &History, all: &Histories) -> Result<(), String> {
-    for run in started_children(history) {
+    for run in started_children(history)? {
         let Some(child) = all.get(run) else {
             return Err(format!("its child {run} does not exist"));
         };
@@ -220,8 +220,15 @@ pub(super) fn check_chains(started: &[Started], all: &Histories, found: &mut Vec
     }
     let mut named: HashMap<RunId, HashSet<RunId>> = HashMap::new();
     for history in all.iter() {
-        let named = named.entry(all.root(history.info.run)).or_default();
-        named.extend(started_children(history));
+        let run = history.info.run;
+        let named = named.entry(all.root(run)).or_default();
+        match started_children(history) {
+            Ok(children) => named.extend(children),
+            Err(detail) => {
+                let detail = format!("run {run}: {detail}");
+                found.push(Violation::new("started once", detail));
+            }
+        }
     }
     for (run, named) in named {
         let got = children.remove(&run).unwrap_or_default();
@@ -234,13 +241,17 @@ pub(super) fn check_chains(started: &[Started], all: &Histories, found: &mut Vec
 }
 
 /// The children that a journal names.
-fn started_children(history: &History) -> impl Iterator<Item = RunId> {
+fn started_children(history: &History) -> Result<Vec<RunId>, String> {
     #[derive(serde::Deserialize)]
     struct Child {
         run: RunId,
     }
     let started = records(history).filter(|record| record.kind == RecordKind::ChildStarted);
-    started.filter_map(|record| decode(&record.payload).ok().map(|child: Child| child.run))
+    let child = |record: &Record| match decode(&record.payload) {
+        Ok(Child { run }) => Ok(run),
+        Err(error) => Err(format!("record {}: {error:#}", record.position)),
+    };
+    started.map(child).collect()
 }
 
 fn runs_of(input: &Input) -> usize {
@@ -262,4 +273,44 @@ fn first_payload<T: serde::de::DeserializeOwned>(history: &History) -> Result<T,
 fn last_payload<T: serde::de::DeserializeOwned>(history: &History) -> Result<T, String> {
     let last = records(history).last().ok_or("it has no records")?;
     decode(&last.payload).map_err(|error| format!("{error:#}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::history::tests::{histories, history, record};
+    use super::*;
+
+    /// Asserts that these rules are broken, each as often.
+    fn check(started: &[Started], runs: Vec<History>, rules: &[&str]) {
+        let all = histories(runs);
+        let mut found = Vec::new();
+        for history in all.iter() {
+            check_run(history, &all, &mut found);
+        }
+        check_chains(started, &all, &mut found);
+        let mut broken: Vec<_> = found.iter().map(|violation| violation.rule).collect();
+        broken.sort_unstable();
+        assert_eq!(broken, rules, "{found:?}");
+    }
+
+    fn until_cancelled() -> Started {
+        Started {
+            workflow_id: "top-1".into(),
+            plan: Plan::UntilCancelled,
+        }
+    }
+
+    #[test]
+    fn a_start_of_a_child_that_cannot_be_read_is_found() {
+        let records = vec![
+            record(0, RecordKind::Started, None, "{}"),
+            record(1, RecordKind::ChildStarted, Some(0), "{}"),
+            record(2, RecordKind::Failed, None, "{}"),
+        ];
+        check(
+            &[until_cancelled()],
+            vec![history(RunStatus::Failed, records)],
+            &["expected results", "started once"],
+        );
+    }
 }
