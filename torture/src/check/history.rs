@@ -259,7 +259,7 @@ pub(super) mod tests {
     /// A run whose records were committed a second apart, from the first second on.
     pub(crate) fn history(status: RunStatus, records: Vec<Record>) -> History {
         let info = RunInfo {
-            run: RunId::from_uuid(Uuid::from_u128(1)),
+            run: run(1),
             workflow_id: WorkflowId::new("top-1").unwrap(),
             workflow: "failing".into(),
             queue: "default".into(),
@@ -289,6 +289,38 @@ pub(super) mod tests {
             records: records.into_iter().map(recorded).collect(),
             attempts_kept: 0,
             published: None,
+        }
+    }
+
+    pub(crate) fn run(number: u128) -> RunId {
+        RunId::from_uuid(Uuid::from_u128(number))
+    }
+
+    /// The run of this number under this workflow id, else as [`history`].
+    pub(crate) fn history_of(
+        number: u128,
+        workflow_id: &str,
+        status: RunStatus,
+        records: Vec<Record>,
+    ) -> History {
+        let mut history = history(status, records);
+        history.info.run = run(number);
+        history.info.workflow_id = WorkflowId::new(workflow_id).unwrap();
+        history
+    }
+
+    /// What follows the records that are those of another run.
+    pub(crate) fn forked(position: u32, origin: u128) -> Record {
+        let payload = format!(r#"{{"run":"{}","workflow_id":"top-1"}}"#, run(origin));
+        record(position, RecordKind::Forked, None, &payload)
+    }
+
+    /// The end of a run in whose place another one goes on.
+    pub(crate) fn reset(position: u32, next: u128) -> Record {
+        let next = run(next).to_string();
+        Record {
+            name: "reset".into(),
+            ..record(position, RecordKind::ContinuedAsNew, None, &next)
         }
     }
 

@@ -23,8 +23,7 @@ use crate::{
 pub(super) fn check_run(history: &History, all: &Histories, found: &mut Vec<Violation>) {
     let ended = match &*history.info.workflow {
         _ if history.info.status == RunStatus::Cancelled && all.is_shaken(history) => Ok(()),
-        // Another run has taken its place before it ended.
-        _ if history.was_reset() => Ok(()),
+        _ if history.was_reset() => place_is_taken(history, all),
         "program" => program(history, all),
         "until_cancelled" => expect_status(history, RunStatus::Cancelled),
         "sleeper" => expect_status(history, RunStatus::Cancelled),
@@ -42,6 +41,21 @@ pub(super) fn check_run(history: &History, all: &Histories, found: &mut Vec<Viol
         );
         found.push(Violation::new("expected results", detail));
     }
+}
+
+/// The run that is to go on in the place of one that was taken back does, under the same workflow id.
+fn place_is_taken(history: &History, all: &Histories) -> Result<(), String> {
+    let last = records(history).last().ok_or("it has no records")?;
+    let next = String::from_utf8_lossy(&last.payload);
+    let root = all.root(history.info.run);
+    let is_it = |other: &History| {
+        let run = other.info.run;
+        run.to_string() == next && all.root(run) == root
+    };
+    if all.others(history).any(is_it) {
+        return Ok(());
+    }
+    Err(format!("it was taken back, and {next} is not in its place"))
 }
 
 fn program(history: &History, all: &Histories) -> Result<(), String> {
@@ -277,7 +291,7 @@ fn last_payload<T: serde::de::DeserializeOwned>(history: &History) -> Result<T, 
 
 #[cfg(test)]
 mod tests {
-    use super::super::history::tests::{histories, history, record};
+    use super::super::history::tests::{forked, histories, history, history_of, record, reset};
     use super::*;
 
     /// Asserts that these rules are broken, each as often.
@@ -312,5 +326,36 @@ mod tests {
             vec![history(RunStatus::Failed, records)],
             &["expected results", "started once"],
         );
+    }
+
+    #[test]
+    fn a_run_that_was_taken_back_has_one_in_its_place() {
+        let started = || record(0, RecordKind::Started, None, "{}");
+        let taken_back = |next| {
+            let records = vec![started(), reset(1, next)];
+            history_of(1, "top-1", RunStatus::ContinuedAsNew, records)
+        };
+        let copy_of = |origin, workflow_id| {
+            let failed = record(2, RecordKind::Failed, None, "{}");
+            let records = vec![started(), forked(1, origin), failed];
+            history_of(2, workflow_id, RunStatus::Failed, records)
+        };
+        let copy = || copy_of(1, "top-1");
+        let top = [until_cancelled()];
+        check(&top, vec![taken_back(2), copy()], &[]);
+        for gone in [1, 3] {
+            check(&top, vec![taken_back(gone), copy()], &["expected results"]);
+        }
+        let two = [
+            until_cancelled(),
+            Started {
+                workflow_id: "fork-1".into(),
+                plan: Plan::UntilCancelled,
+            },
+        ];
+        let beside = vec![taken_back(2), copy_of(1, "fork-1")];
+        check(&two, beside, &["expected results"]);
+        let strange = vec![taken_back(2), copy_of(7, "top-1")];
+        check(&top, strange, &["expected results", "started once"]);
     }
 }
