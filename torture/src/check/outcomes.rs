@@ -209,23 +209,14 @@ pub(super) fn check_chains(started: &[Started], all: &Histories, found: &mut Vec
     }
     for Started { workflow_id, plan } in started {
         let began = runs.remove(workflow_id.as_str()).unwrap_or_default();
-        let (got, expected) = match plan {
-            Plan::Program(input) => (began.len(), runs_of(input)),
-            Plan::UntilCancelled => (began.len(), 1),
-            Plan::Debounced { inputs, taken } => {
-                let taken = &inputs[taken.load(Ordering::SeqCst)..];
-                let began_with = |input: &&Input| {
-                    let is_it = |run: &&History| first_payload(run).as_ref() == Ok(*input);
-                    began.iter().any(is_it)
-                };
-                let expected = taken.iter().find(began_with).map_or(0, runs_of);
-                (began.len(), expected)
-            }
+        let got = began.len();
+        let wrong = match runs_due(plan, &began) {
+            Ok(due) if got == due => continue,
+            Ok(due) => format!("{got} runs instead of {due}"),
+            Err(why) => format!("{got} runs, {why}"),
         };
-        if got != expected {
-            let detail = format!("{workflow_id} has {got} runs instead of {expected}");
-            found.push(Violation::new("started once", detail));
-        }
+        let detail = format!("{workflow_id} has {wrong}");
+        found.push(Violation::new("started once", detail));
     }
     for (workflow_id, runs) in runs {
         let runs = runs.len();
@@ -268,6 +259,23 @@ fn started_children(history: &History) -> Result<Vec<RunId>, String> {
     started.map(child).collect()
 }
 
+/// How many runs a plan leads to, of which these began.
+fn runs_due(plan: &Plan, began: &[&History]) -> Result<usize, &'static str> {
+    match plan {
+        Plan::Program(input) => Ok(runs_of(input)),
+        Plan::UntilCancelled => Ok(1),
+        Plan::Debounced { inputs, taken } => {
+            let taken = &inputs[taken.load(Ordering::SeqCst)..];
+            let began_with = |input: &&Input| {
+                let is_it = |run: &&History| first_payload(run).as_ref() == Ok(*input);
+                began.iter().any(is_it)
+            };
+            let begun = taken.iter().find(began_with).map(runs_of);
+            begun.ok_or("and none began with the input that was taken last, or a later one")
+        }
+    }
+}
+
 fn runs_of(input: &Input) -> usize {
     match input.expected() {
         Expected::Continued(next) => 1 + runs_of(&next),
@@ -291,6 +299,8 @@ fn last_payload<T: serde::de::DeserializeOwned>(history: &History) -> Result<T, 
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, atomic::AtomicUsize};
+
     use super::super::history::tests::{forked, histories, history, history_of, record, reset};
     use super::*;
 
@@ -357,5 +367,49 @@ mod tests {
         check(&two, beside, &["expected results"]);
         let strange = vec![taken_back(2), copy_of(7, "top-1")];
         check(&top, strange, &["expected results", "started once"]);
+    }
+    /// A program under the workflow id `top-1` that wrote these records after its start.
+    fn program_of(number: u128, input: &Input, status: RunStatus, rest: Vec<Record>) -> History {
+        let input = serde_json::to_string(input).unwrap();
+        let mut records = vec![record(0, RecordKind::Started, None, &input)];
+        records.extend(rest);
+        let mut history = history_of(number, "top-1", status, records);
+        history.info.workflow = "program".into();
+        history
+    }
+
+    fn completed(position: u32, input: &Input) -> Record {
+        let Expected::Completed(value) = input.expected() else {
+            panic!("it does not complete: {input:?}");
+        };
+        record(position, RecordKind::Completed, None, &value.to_string())
+    }
+
+    #[test]
+    fn a_debounced_run_has_the_input_that_was_taken_last_or_a_later_one() {
+        let input = |n| Input::new(vec![Step::Transaction { n }]);
+        let inputs: Vec<_> = (0..3).map(input).collect();
+        let started = [Started {
+            workflow_id: "top-1".into(),
+            plan: Plan::Debounced {
+                inputs: inputs.clone(),
+                taken: Arc::new(AtomicUsize::new(1)),
+            },
+        }];
+        let run = |number, input: usize| {
+            let input = &inputs[input];
+            program_of(
+                number,
+                input,
+                RunStatus::Completed,
+                vec![completed(1, input)],
+            )
+        };
+        for later in [1, 2] {
+            check(&started, vec![run(1, later)], &[]);
+        }
+        check(&started, vec![run(1, 0)], &["started once"]);
+        check(&started, vec![run(1, 1), run(2, 2)], &["started once"]);
+        check(&started, Vec::new(), &["started once"]);
     }
 }
