@@ -243,6 +243,11 @@ pub(super) fn check_chains(started: &[Started], all: &Histories, found: &mut Vec
             found.push(Violation::new("started once", detail));
         }
     }
+    for (run, children) in children {
+        let children = children.len();
+        let detail = format!("run {run} has {children} children and does not exist");
+        found.push(Violation::new("started once", detail));
+    }
 }
 
 /// The children that a journal names.
@@ -301,7 +306,9 @@ fn last_payload<T: serde::de::DeserializeOwned>(history: &History) -> Result<T, 
 mod tests {
     use std::sync::{Arc, atomic::AtomicUsize};
 
-    use super::super::history::tests::{forked, histories, history, history_of, record, reset};
+    use super::super::history::tests::{
+        forked, histories, history, history_of, record, reset, run,
+    };
     use super::*;
 
     /// Asserts that these rules are broken, each as often.
@@ -411,5 +418,40 @@ mod tests {
         check(&started, vec![run(1, 0)], &["started once"]);
         check(&started, vec![run(1, 1), run(2, 2)], &["started once"]);
         check(&started, Vec::new(), &["started once"]);
+    }
+    fn child_of(parent: u128, number: u128) -> History {
+        let records = vec![
+            record(0, RecordKind::Started, None, "{}"),
+            record(1, RecordKind::Failed, None, "{}"),
+        ];
+        let workflow_id = format!("child-{number}");
+        let mut child = history_of(number, &workflow_id, RunStatus::Failed, records);
+        child.info.parent = Some(run(parent));
+        child
+    }
+
+    fn child_started(position: u32, command: u32, child: u128) -> Record {
+        let payload = format!(r#"{{"run":"{}"}}"#, run(child));
+        record(position, RecordKind::ChildStarted, Some(command), &payload)
+    }
+
+    #[test]
+    fn a_child_is_named_by_its_parent_and_the_other_way_round() {
+        let parent = |child| {
+            let records = vec![
+                record(0, RecordKind::Started, None, "{}"),
+                child_started(1, 0, child),
+                record(2, RecordKind::Failed, None, "{}"),
+            ];
+            history(RunStatus::Failed, records)
+        };
+        let top = [until_cancelled()];
+        check(&top, vec![parent(2), child_of(1, 2)], &[]);
+        let twice = vec![parent(2), child_of(1, 2), child_of(1, 3)];
+        check(&top, twice, &["started once"]);
+        let lost = ["expected results", "started once"];
+        check(&top, vec![parent(2)], &lost);
+        let orphan = vec![parent(2), child_of(1, 2), child_of(7, 3)];
+        check(&top, orphan, &["started once"]);
     }
 }
