@@ -345,4 +345,72 @@ pub(super) mod tests {
         assert_eq!(all.next_after(0), Some(1_000_000));
         assert_eq!((all.runs(), all.records()), (1, 2));
     }
+    fn cancel_requested(position: u32) -> Record {
+        record(position, RecordKind::CancelRequested, None, "")
+    }
+
+    /// The first run was taken back to before the second, of which the third is a fork. The fourth is that fork, taken back.
+    fn copies() -> Histories {
+        let started = || record(0, RecordKind::Started, None, "{}");
+        let failed = |position| record(position, RecordKind::Failed, None, "{}");
+        let taken_back = RunStatus::ContinuedAsNew;
+        let second = vec![started(), forked(1, 1), failed(2)];
+        let third = vec![started(), forked(1, 1), forked(2, 2), reset(3, 4)];
+        let fourth = vec![started(), forked(1, 3), failed(2)];
+        histories(vec![
+            history_of(1, "top-1", taken_back, vec![started(), reset(1, 2)]),
+            history_of(2, "top-1", RunStatus::Failed, second),
+            history_of(3, "fork-1", taken_back, third),
+            history_of(4, "fork-1", RunStatus::Failed, fourth),
+            history_of(5, "top-1", RunStatus::Failed, vec![started(), failed(1)]),
+        ])
+    }
+
+    #[test]
+    fn a_copy_of_a_copy_goes_back_to_the_run_that_began_by_itself() {
+        let all = copies();
+        let roots = [1, 2, 3, 4, 5].map(|number| all.root(run(number)));
+        assert_eq!(roots, [1, 1, 1, 1, 5].map(run));
+        let third = all.get(run(3)).unwrap();
+        assert_eq!(third.origin(), Some(run(2)));
+        assert_eq!((third.kept().count(), third.own().count()), (3, 1));
+    }
+
+    #[test]
+    fn what_takes_the_place_of_a_run_is_no_begin_and_a_fork_beside_it_is() {
+        let all = copies();
+        let begins = [1, 2, 3, 4, 5].map(|number| all.is_begin(all.get(run(number)).unwrap()));
+        assert_eq!(begins, [true, false, true, false, true]);
+    }
+
+    #[test]
+    fn a_run_below_one_that_was_taken_back_is_shaken() {
+        let below = |number, parent| {
+            let records = vec![record(0, RecordKind::Started, None, "{}")];
+            let mut history = history_of(number, "child", RunStatus::Cancelled, records);
+            history.info.parent = parent;
+            history
+        };
+        let mut all = copies();
+        all.runs.extend([
+            (run(6), below(6, Some(run(1)))),
+            (run(7), below(7, Some(run(6)))),
+            (run(8), below(8, Some(run(2)))),
+            (run(9), below(9, None)),
+        ]);
+        let shaken = [1, 2, 6, 7, 8, 9].map(|number| all.is_shaken(all.get(run(number)).unwrap()));
+        assert_eq!(shaken, [false, false, true, true, false, false]);
+    }
+
+    #[test]
+    fn a_run_is_shaken_by_a_request_to_cancel_that_was_copied_and_not_by_its_own() {
+        let started = || record(0, RecordKind::Started, None, "{}");
+        let copied = vec![started(), cancel_requested(1), forked(2, 1)];
+        let own = vec![started(), forked(1, 1), cancel_requested(2)];
+        for (records, is_shaken) in [(copied, true), (own, false)] {
+            let copy = history_of(2, "top-1", RunStatus::Cancelled, records);
+            let all = histories(vec![copy]);
+            assert_eq!(all.is_shaken(all.get(run(2)).unwrap()), is_shaken);
+        }
+    }
 }

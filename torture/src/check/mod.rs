@@ -1,6 +1,8 @@
 //! The checker: reads everything through the public port, and says where it breaks the promise.
 
 mod effects;
+#[cfg(test)]
+mod families;
 mod history;
 mod outcomes;
 mod records;

@@ -303,7 +303,7 @@ fn last_payload<T: serde::de::DeserializeOwned>(history: &History) -> Result<T, 
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::{Arc, atomic::AtomicUsize};
 
     use super::super::history::tests::{
@@ -376,7 +376,12 @@ mod tests {
         check(&top, strange, &["expected results", "started once"]);
     }
     /// A program under the workflow id `top-1` that wrote these records after its start.
-    fn program_of(number: u128, input: &Input, status: RunStatus, rest: Vec<Record>) -> History {
+    pub(crate) fn program_of(
+        number: u128,
+        input: &Input,
+        status: RunStatus,
+        rest: Vec<Record>,
+    ) -> History {
         let input = serde_json::to_string(input).unwrap();
         let mut records = vec![record(0, RecordKind::Started, None, &input)];
         records.extend(rest);
@@ -385,7 +390,7 @@ mod tests {
         history
     }
 
-    fn completed(position: u32, input: &Input) -> Record {
+    pub(crate) fn completed(position: u32, input: &Input) -> Record {
         let Expected::Completed(value) = input.expected() else {
             panic!("it does not complete: {input:?}");
         };
@@ -419,7 +424,7 @@ mod tests {
         check(&started, vec![run(1, 1), run(2, 2)], &["started once"]);
         check(&started, Vec::new(), &["started once"]);
     }
-    fn child_of(parent: u128, number: u128) -> History {
+    pub(crate) fn child_of(parent: u128, number: u128) -> History {
         let records = vec![
             record(0, RecordKind::Started, None, "{}"),
             record(1, RecordKind::Failed, None, "{}"),
@@ -430,7 +435,7 @@ mod tests {
         child
     }
 
-    fn child_started(position: u32, command: u32, child: u128) -> Record {
+    pub(crate) fn child_started(position: u32, command: u32, child: u128) -> Record {
         let payload = format!(r#"{{"run":"{}"}}"#, run(child));
         record(position, RecordKind::ChildStarted, Some(command), &payload)
     }
