@@ -101,9 +101,14 @@ where
                 }
                 Ok(Ended::LookAgain | Ended::Published) | Err(_) => {}
             }
+            // The end of a run that is in memory here will be told, so the journal need not note that somebody awaits it.
+            if self.client.holds(run) && self.is_open(run).await? {
+                patience = WHILE_HELD;
+                continue;
+            }
             match self.client.journal.outcome(run).await {
                 Ok(Some(closed)) => return Ok(closed),
-                Ok(None) => self.check_parked(run).await?,
+                Ok(None) => drop(self.is_open(run).await?),
                 Err(error) if error.is_transient() => {}
                 Err(error) => return Err(error.into()),
             }
@@ -111,18 +116,16 @@ where
         }
     }
 
-    async fn check_parked(&self, run: RunId) -> Result<(), RunError<E>> {
-        let info = self.client.journal.describe(&RunSelector::Run(run)).await?;
-        match info {
-            Some(RunInfo {
-                status: RunStatus::Parked,
-                parked_reason,
-                ..
-            }) => Err(RunError::Parked {
-                reason: parked_reason.unwrap_or_default(),
+    /// Whether the run has not closed. A run that is parked is an error.
+    async fn is_open(&self, run: RunId) -> Result<bool, RunError<E>> {
+        match self.client.journal.describe(&RunSelector::Run(run)).await {
+            Ok(Some(info)) if info.status == RunStatus::Parked => Err(RunError::Parked {
+                reason: info.parked_reason.unwrap_or_default(),
             }),
-            Some(_) => Ok(()),
-            None => Err(RunError::Client(Error::NotFound)),
+            Ok(Some(info)) => Ok(!info.status.is_closed()),
+            Ok(None) => Err(RunError::Client(Error::NotFound)),
+            Err(error) if error.is_transient() => Ok(true),
+            Err(error) => Err(error.into()),
         }
     }
 

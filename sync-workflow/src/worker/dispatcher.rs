@@ -229,9 +229,9 @@ pub(crate) async fn listen(node: Arc<Node>) {
                 Hint::Published(run) => node.watchers.published(run),
                 Hint::LookAgain => {
                     node.schedules.notify_one();
-                    node.dispatch.notify_one();
                     node.watchers.look_again();
-                    node.tell_all(|| Message::Arrived);
+                    // One look for all runs tells which of them has news.
+                    node.look_at_owned();
                 }
             }
         }

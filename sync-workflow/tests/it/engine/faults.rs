@@ -80,6 +80,15 @@ pub(crate) struct Faulty {
     retired: AtomicUsize,
     retired_while_claiming: AtomicBool,
     notified: AtomicUsize,
+    asked: Asked,
+}
+
+/// How often the journal was asked for something.
+#[derive(Default)]
+pub(crate) struct Asked {
+    pub(crate) outcomes: AtomicUsize,
+    pub(crate) descriptions: AtomicUsize,
+    pub(crate) inboxes: AtomicUsize,
 }
 
 impl Faulty {
@@ -95,6 +104,7 @@ impl Faulty {
             looked_at_owned: AtomicUsize::new(0),
             claimed: AtomicUsize::new(0),
             notified: AtomicUsize::new(0),
+            asked: Asked::default(),
             refuses_claims: AtomicBool::new(false),
             refuses_nodes: AtomicBool::new(false),
             refused_nodes: AtomicUsize::new(0),
@@ -103,6 +113,10 @@ impl Faulty {
             retired: AtomicUsize::new(0),
             retired_while_claiming: AtomicBool::new(false),
         })
+    }
+
+    pub(crate) const fn asked(&self) -> &Asked {
+        &self.asked
     }
 
     /// The journal behind it, which does not fail.
@@ -302,6 +316,7 @@ impl Journal for Faulty {
     }
 
     async fn inbox(&self, run: RunId, children: &[RunId], limit: u32) -> Result<Inbox> {
+        self.asked.inboxes.fetch_add(1, Ordering::SeqCst);
         self.inner.inbox(run, children, limit).await
     }
 
@@ -415,6 +430,7 @@ impl Journal for Faulty {
     }
 
     async fn outcome(&self, run: RunId) -> Result<Option<Closed>> {
+        self.asked.outcomes.fetch_add(1, Ordering::SeqCst);
         self.inner.outcome(run).await
     }
 
@@ -423,6 +439,7 @@ impl Journal for Faulty {
     }
 
     async fn describe(&self, run: &RunSelector) -> Result<Option<RunInfo>> {
+        self.asked.descriptions.fetch_add(1, Ordering::SeqCst);
         self.inner.describe(run).await
     }
 

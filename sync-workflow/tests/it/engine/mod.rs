@@ -1,6 +1,7 @@
 //! The engine end to end: worker, client and workflow code on a journal.
 
 mod activities;
+mod awaiting;
 mod batching;
 mod builds;
 mod children;

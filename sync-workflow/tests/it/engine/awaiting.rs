@@ -1,0 +1,77 @@
+//! Who awaits the end of a run, while it is in memory in the same process.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use sync_workflow::{
+    Client, Context, Failure, FailureKind, RunError, Worker,
+    journal::{Hint, Journal, memory::MemoryJournal},
+};
+
+use super::{eventually, faults::Faulty, quick};
+
+async fn waits(ctx: Context, _: ()) -> Result<u32, Failure> {
+    Ok(ctx.wait("go").await?)
+}
+
+/// A worker with one run in memory that waits for a signal.
+async fn start() -> (Arc<Faulty>, Worker, Client) {
+    let journal = Faulty::new(Arc::new(MemoryJournal::new()));
+    let shared: Arc<dyn Journal> = Arc::<Faulty>::clone(&journal);
+    let build = quick()
+        .workflow(waits)
+        .evict_after(Duration::from_secs(600));
+    let worker = build.start_on(shared).await.unwrap();
+    let client = worker.client();
+    client.start(waits, "a", ()).await.unwrap();
+    eventually("the run is in memory", || async {
+        worker.resident_runs() == 1
+    })
+    .await;
+    (journal, worker, client)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_journal_does_not_note_that_a_run_is_awaited_whose_end_will_be_told() {
+    let (journal, worker, client) = start().await;
+    let handle = client.handle(waits, "a").await.unwrap();
+    let result = tokio::spawn(async move { handle.result().await });
+    let asked = journal.asked();
+    let inboxes = asked.inboxes.load(Ordering::SeqCst);
+    let descriptions = asked.descriptions.load(Ordering::SeqCst);
+    eventually("the client has looked again", || async {
+        journal.notify(&[Hint::LookAgain]).await.unwrap();
+        asked.descriptions.load(Ordering::SeqCst) > descriptions
+    })
+    .await;
+    let looks = journal.looked_at_owned();
+    eventually("the worker has looked again", || async {
+        journal.looked_at_owned() > looks + 1
+    })
+    .await;
+    assert_eq!(asked.outcomes.load(Ordering::SeqCst), 0);
+    assert_eq!(asked.inboxes.load(Ordering::SeqCst), inboxes);
+    client.signal("a", "go", &7).await.unwrap();
+    assert_eq!(result.await.unwrap().unwrap(), 7);
+    worker.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_in_memory_that_was_terminated_elsewhere_is_found_closed() {
+    let (journal, worker, client) = start().await;
+    let handle = client.handle(waits, "a").await.unwrap();
+    let result = tokio::spawn(async move { handle.result().await });
+    let elsewhere = Client::new(journal.behind());
+    elsewhere.terminate("a", "as planned").await.unwrap();
+    // Of what happened there is known here that something did.
+    journal.notify(&[Hint::LookAgain]).await.unwrap();
+    match result.await.unwrap() {
+        Err(RunError::Ended(failure) | RunError::Failed(failure)) => {
+            assert_eq!(failure.kind, FailureKind::Terminated);
+        }
+        other => panic!("{other:?}"),
+    }
+    worker.shutdown().await;
+}
