@@ -55,7 +55,7 @@ pub(super) async fn settle(
 
 /// Deletes what runs that have closed leave behind.
 pub(super) async fn forget(connection: &mut SqliteConnection, runs: &[RunId]) -> Result<()> {
-    static FORGET: Bulk = Bulk::new(
+    static FORGET: Bulk = Bulk::padded(
         "DELETE FROM sync_workflow_attempts WHERE run IN (",
         "?",
         ")",

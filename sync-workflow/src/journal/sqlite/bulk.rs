@@ -15,7 +15,10 @@ use super::error::failed;
 use crate::journal::Result;
 
 /// Rows per statement, the largest first. The widest row has 20 values, and SQLite takes 32,766.
-const SIZES: [usize; 5] = [500, 100, 20, 5, 1];
+const SIZES: [usize; 7] = [512, 256, 128, 64, 16, 4, 1];
+
+/// The most rows of NULL that cost less than another statement does.
+const WORTH_FILLING: usize = 64;
 
 /// A statement whose values are being bound.
 pub(super) type Bound = Query<'static, Sqlite, SqliteArguments>;
@@ -25,6 +28,8 @@ pub(super) struct Bulk {
     head: &'static str,
     row: &'static str,
     tail: &'static str,
+    /// Whether a row of NULLs changes nothing and finds nothing.
+    is_padded: bool,
     texts: [OnceLock<String>; SIZES.len()],
 }
 
@@ -34,8 +39,17 @@ impl Bulk {
             head,
             row,
             tail,
+            is_padded: false,
             texts: [const { OnceLock::new() }; SIZES.len()],
         }
+    }
+
+    /// The same of a statement on which a row of NULLs has no effect: it takes fewer statements, for one that is
+    /// somewhat too large serves as well.
+    pub(super) const fn padded(head: &'static str, row: &'static str, tail: &'static str) -> Self {
+        let mut bulk = Self::new(head, row, tail);
+        bulk.is_padded = true;
+        bulk
     }
 
     /// Runs the statement over all items.
@@ -45,7 +59,7 @@ impl Bulk {
         items: &[T],
         bind: impl Fn(Bound, &T) -> Bound,
     ) -> Result<()> {
-        for (size, chunk) in chunks(items) {
+        for (size, chunk) in chunks(items, self.is_padded) {
             self.bound(size, chunk, &bind)
                 .execute(&mut *connection)
                 .await
@@ -62,7 +76,7 @@ impl Bulk {
         bind: impl Fn(Bound, &T) -> Bound,
     ) -> Result<Vec<SqliteRow>> {
         let mut rows = Vec::new();
-        for (size, chunk) in chunks(items) {
+        for (size, chunk) in chunks(items, self.is_padded) {
             rows.extend(
                 self.bound(size, chunk, &bind)
                     .fetch_all(&mut *connection)
@@ -79,7 +93,10 @@ impl Bulk {
         chunk: &[T],
         bind: impl Fn(Bound, &T) -> Bound,
     ) -> Bound {
-        chunk.iter().fold(sqlx::query(self.text(size)), bind)
+        let bound = chunk.iter().fold(sqlx::query(self.text(size)), bind);
+        let missing = SIZES[size] - chunk.len();
+        let values = missing * self.row.bytes().filter(|byte| *byte == b'?').count();
+        (0..values).fold(bound, |bound, _| bound.bind(None::<i64>))
     }
 
     fn text(&'static self, size: usize) -> &'static str {
@@ -90,11 +107,23 @@ impl Bulk {
     }
 }
 
-/// Cuts items into chunks of the fixed sizes; each comes with the number of its size.
-fn chunks<T>(mut items: &[T]) -> impl Iterator<Item = (usize, &[T])> {
+/// Cuts items into chunks for the fixed sizes; each comes with the number of its size. With `is_padded` the last one may
+/// be shorter than its size.
+fn chunks<T>(mut items: &[T], is_padded: bool) -> impl Iterator<Item = (usize, &[T])> {
     std::iter::from_fn(move || {
-        let size = SIZES.iter().position(|size| *size <= items.len())?;
-        let (chunk, rest) = items.split_at(SIZES[size]);
+        let count = items.len();
+        let fitting = SIZES.iter().position(|size| *size <= count)?;
+        let size = match fitting.checked_sub(1) {
+            Some(larger)
+                if is_padded
+                    && SIZES[fitting] < count
+                    && SIZES[larger] - count <= WORTH_FILLING =>
+            {
+                larger
+            }
+            _ => fitting,
+        };
+        let (chunk, rest) = items.split_at(SIZES[size].min(count));
         items = rest;
         Some((size, chunk))
     })
@@ -104,15 +133,30 @@ fn chunks<T>(mut items: &[T]) -> impl Iterator<Item = (usize, &[T])> {
 mod tests {
     use super::*;
 
+    const COUNTS: [usize; 9] = [0, 1, 2, 4, 119, 300, 493, 512, 1_626];
+
     #[test]
     fn chunks_hold_every_item_once_and_in_order() {
-        for count in [0, 1, 4, 5, 119, 500, 1_626] {
+        for count in COUNTS {
             let items: Vec<_> = (0..count).collect();
-            let cut: Vec<_> = chunks(&items)
-                .flat_map(|(_, chunk)| chunk.to_vec())
-                .collect();
-            assert_eq!(cut, items);
-            assert!(chunks(&items).all(|(size, chunk)| chunk.len() == SIZES[size]));
+            for is_padded in [false, true] {
+                let cut: Vec<_> = chunks(&items, is_padded)
+                    .flat_map(|(_, chunk)| chunk.to_vec())
+                    .collect();
+                assert_eq!(cut, items);
+            }
+            assert!(chunks(&items, false).all(|(size, chunk)| chunk.len() == SIZES[size]));
+        }
+    }
+
+    #[test]
+    fn padded_statements_are_few_and_little_is_padded() {
+        for count in COUNTS {
+            let items = vec![(); count];
+            let cut: Vec<_> = chunks(&items, true).collect();
+            assert!(cut.len() <= count / SIZES[0] + 3, "{count}: {}", cut.len());
+            let rows: usize = cut.iter().map(|(size, _)| SIZES[*size]).sum();
+            assert!(rows - count <= WORTH_FILLING, "{count}: {rows}");
         }
     }
 }

@@ -40,7 +40,7 @@ const HEARTBEAT_PATIENCE: Duration = Duration::from_millis(250);
 /// Connections that read side by side, each with a thread of its own.
 const READERS: u32 = 4;
 /// Every statement in every size fits, so that each is prepared once.
-const STATEMENTS: usize = 256;
+const STATEMENTS: usize = 512;
 /// Pages of the write-ahead log after which it is copied into the file: 32 MiB. Copying is what costs
 /// most, and pages that many commits touch are copied once.
 const CHECKPOINT_PAGES: &str = "8000";

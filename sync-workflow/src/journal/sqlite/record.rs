@@ -25,7 +25,7 @@ pub(super) async fn refused(
     node: NodeId,
     commits: &[RunCommit],
 ) -> Result<HashSet<RunId>> {
-    static REFUSED: Bulk = Bulk::new(
+    static REFUSED: Bulk = Bulk::padded(
         "WITH new (run, node, first) AS (VALUES ",
         "(?,?,?)",
         ") SELECT new.run AS run FROM new LEFT JOIN sync_workflow_runs AS held ON held.run = new.run
@@ -70,11 +70,12 @@ async fn insert<T>(
     items: &[T],
     row: impl Fn(&T) -> (RunId, &Record, Micros),
 ) -> Result<()> {
-    static INSERT: Bulk = Bulk::new(
-        "INSERT INTO sync_workflow_records
-           (run, position, kind, command, name, fingerprint, payload, recorded_at) VALUES ",
+    static INSERT: Bulk = Bulk::padded(
+        "WITH new (run, position, kind, command, name, fingerprint, payload, recorded_at) AS (VALUES ",
         "(?,?,?,?,?,?,?,?)",
-        "",
+        ") INSERT INTO sync_workflow_records
+             (run, position, kind, command, name, fingerprint, payload, recorded_at)
+           SELECT * FROM new WHERE run IS NOT NULL",
     );
     INSERT
         .execute(connection, items, |statement, item| {

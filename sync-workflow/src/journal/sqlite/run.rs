@@ -65,7 +65,7 @@ pub(super) async fn arrive(
     arrivals: &[(RunId, i64)],
     now: Micros,
 ) -> Result<Vec<WokenRun>> {
-    static ARRIVE: Bulk = Bulk::new(
+    static ARRIVE: Bulk = Bulk::padded(
         "WITH arrival (run, count, now) AS (VALUES ",
         "(?,?,?)",
         ") UPDATE sync_workflow_runs AS held

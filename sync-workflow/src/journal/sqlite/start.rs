@@ -155,7 +155,7 @@ pub(super) async fn continue_as_new(
 
 /// The runs whose ids are in the journal: they were started before, by this very call.
 async fn existing(connection: &mut SqliteConnection, runs: &[&NewRun]) -> Result<HashSet<RunId>> {
-    static EXISTING: Bulk = Bulk::new(
+    static EXISTING: Bulk = Bulk::padded(
         "SELECT run FROM sync_workflow_runs WHERE run IN (",
         "?",
         ")",
@@ -172,7 +172,7 @@ async fn occupants(
     connection: &mut SqliteConnection,
     runs: &[&NewRun],
 ) -> Result<HashMap<WorkflowId, Occupant>> {
-    static OCCUPANTS: Bulk = Bulk::new(
+    static OCCUPANTS: Bulk = Bulk::padded(
         "WITH wanted (workflow_id) AS (VALUES ",
         "(?)",
         ") SELECT latest.run AS run, latest.workflow_id AS workflow_id, status, sequence
@@ -204,13 +204,16 @@ async fn insert(
     node: Option<NodeId>,
     now: Micros,
 ) -> Result<()> {
-    static INSERT: Bulk = Bulk::new(
-        "INSERT INTO sync_workflow_runs
-           (run, chain, workflow_id, sequence, workflow, queue, parent_run, parent_command, on_parent_close,
-            status, node, wake_at, claims, progress, created_at, queue_key, priority, admission, trace,
-            inbox, cancel_requested, awaited) VALUES ",
-        "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,0,0,0)",
-        "",
+    static INSERT: Bulk = Bulk::padded(
+        "WITH new (run, chain, workflow_id, sequence, workflow, queue, parent_run, parent_command, on_parent_close,
+                   status, node, wake_at, claims, progress, created_at, queue_key, priority, admission, trace)
+         AS (VALUES ",
+        "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        ") INSERT INTO sync_workflow_runs
+             (run, chain, workflow_id, sequence, workflow, queue, parent_run, parent_command, on_parent_close,
+              status, node, wake_at, claims, progress, created_at, queue_key, priority, admission, trace,
+              inbox, cancel_requested, awaited)
+           SELECT new.*, 0, 0, 0 FROM new WHERE run IS NOT NULL",
     );
     INSERT
         .execute(connection, runs, |statement, (new, sequence)| {

@@ -33,13 +33,13 @@ pub(super) async fn suspend(
     connection: &mut SqliteConnection,
     suspensions: &[Suspension],
 ) -> Result<HashSet<RunId>> {
-    static AWAKE: Bulk = Bulk::new(
+    static AWAKE: Bulk = Bulk::padded(
         "WITH suspension (run, seen) AS (VALUES ",
         "(?,?)",
         ") SELECT held.run AS run FROM suspension JOIN sync_workflow_runs AS held ON held.run = suspension.run
            WHERE held.inbox <> suspension.seen",
     );
-    static SUSPEND: Bulk = Bulk::new(
+    static SUSPEND: Bulk = Bulk::padded(
         "WITH suspension (run, seen, wake_at) AS (VALUES ",
         "(?,?,?)",
         ") UPDATE sync_workflow_runs AS held 
@@ -136,13 +136,13 @@ pub(super) async fn close(
     arrivals: &mut Arrivals,
     now: Micros,
 ) -> Result<Vec<RunId>> {
-    static INTERESTED: Bulk = Bulk::new(
+    static INTERESTED: Bulk = Bulk::padded(
         "SELECT run, parent_run, awaited FROM sync_workflow_runs
          WHERE (parent_run IS NOT NULL OR awaited) AND run IN (",
         "?",
         ")",
     );
-    static CLOSE: Bulk = Bulk::new(
+    static CLOSE: Bulk = Bulk::padded(
         "WITH closing (run, status, now) AS (VALUES ",
         "(?,?,?)",
         ") UPDATE sync_workflow_runs AS held
