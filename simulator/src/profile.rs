@@ -98,8 +98,10 @@ pub(crate) struct Commits {
     pub(crate) queue: usize,
     /// The most in one batch.
     pub(crate) batch: usize,
-    /// From how many on a batch is halved.
-    pub(crate) worth_halving: usize,
+    /// From how many on they are divided among batches.
+    pub(crate) worth_dividing: usize,
+    /// The most children that are born in one commit of a run.
+    pub(crate) births: usize,
 }
 
 /// How a run without progress is counted where a poison program is about.
@@ -236,14 +238,16 @@ impl Commits {
                 at_once: 2,
                 queue: 4_096,
                 batch: 1_024,
-                worth_halving: 64,
+                worth_dividing: 64,
+                births: 256,
             };
         }
         Self {
             at_once: rng.usize(1..=3),
             queue: rng.usize(1..=6),
             batch: rng.usize(1..=6),
-            worth_halving: rng.usize(2..=3),
+            worth_dividing: rng.usize(2..=3),
+            births: rng.usize(1..=2),
         }
     }
 }

@@ -408,7 +408,8 @@ impl Simulation {
                     .expect("a client lives no longer than the world");
                 world.name_run()
             })
-            .commits(commits.queue, commits.batch, commits.worth_halving)
+            .commits(commits.queue, commits.batch, commits.worth_dividing)
+            .births(commits.births)
     }
 
     fn crash(&mut self, process: usize, now: u64) {

@@ -50,8 +50,13 @@ impl RunCommit {
     /// Whether it has records and nothing else.
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        self.children.is_empty()
-            && self.consumed_signals.is_empty()
+        self.children.is_empty() && self.only_adds()
+    }
+
+    /// Whether it changes nothing that is there: it has records, and children that are born.
+    #[must_use]
+    pub fn only_adds(&self) -> bool {
+        self.consumed_signals.is_empty()
             && self.attempts.is_empty()
             && self.settled_attempts.is_empty()
             && self.published.is_empty()

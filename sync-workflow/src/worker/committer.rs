@@ -1,6 +1,7 @@
 //! The group committer: one per node. While a commit is in flight, the next batch gathers.
 
 mod gathered;
+mod told;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -10,7 +11,8 @@ use futures_util::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use self::gathered::{Gathered, Share};
+use self::gathered::{Around, Gathered, Next, Share};
+pub(crate) use self::told::{Tally, Told};
 use super::{
     backoff::Backoff,
     mailbox::{Mailbox, Message},
@@ -33,17 +35,23 @@ pub(crate) struct Limits {
     pub(crate) queue: usize,
     /// The most commits in one batch: beyond it, latency grows and throughput does not.
     pub(crate) batch: usize,
-    /// From so many on, half a batch is committed nearly as well as a whole one.
-    pub(crate) worth_halving: usize,
+    /// From so many on, a part of them is committed nearly as well as all of them.
+    pub(crate) worth_dividing: usize,
+    /// The most children that a run starts in one commit: the first begin while the others are being born.
+    pub(crate) births: usize,
 }
 
 impl Limits {
     pub(crate) const DEFAULT: Self = Self {
         queue: 4_096,
         batch: 1_024,
-        worth_halving: 64,
+        worth_dividing: 64,
+        births: 256,
     };
 }
+
+/// The longest wait for those who were told that a commit has happened: as much as a commit takes.
+const PATIENCE: Duration = Duration::from_millis(1);
 
 /// One thing to commit.
 #[derive(Debug)]
@@ -58,11 +66,19 @@ pub(crate) enum Work {
 }
 
 impl Work {
-    /// Whether it has records and nothing else.
-    fn is_plain(&self) -> bool {
+    /// Whether it changes nothing that is there.
+    fn only_adds(&self) -> bool {
         match self {
-            Self::Run { commit, .. } => commit.is_plain(),
-            Self::Start { .. } => false,
+            Self::Run { commit, .. } => commit.only_adds(),
+            Self::Start { .. } => true,
+        }
+    }
+
+    /// How much of a batch it is, beside the commit of one record.
+    fn weight(&self) -> usize {
+        match self {
+            Self::Run { commit, .. } => commit.children.len().max(1),
+            Self::Start { .. } => 1,
         }
     }
 
@@ -113,31 +129,53 @@ impl Room<'_> {
 
 /// Commits until the queue closes or the node is fenced.
 ///
-/// One batch is under way at a time that touches anything but records. Beside it, or instead, there may be
-/// batches of records alone, as many in all as the journal can use: nothing in them stands in another's way.
+/// One batch is under way at a time that changes what is there: two would wait for each other's rows, those of a parent
+/// above all. Beside it, or instead, there may be batches that add records and runs and change nothing, as many in all
+/// as the journal can use.
+///
+/// Where there is much to do, it is divided: one part is being worked on by the runs while the journal has the others.
 pub(crate) async fn run(node: Arc<Node>, queue: mpsc::Receiver<Work>) {
     let at_once = node.journal.commits_at_once().max(1);
     let limits = node.settings.commits;
     let mut gathered = Gathered::new(queue, limits);
     let mut under_way = FuturesUnordered::new();
     let mut is_occupied = false;
-    let mut told = 0;
+    let (mut in_flight, mut told) = (0, 0);
+    let mut has_waited = false;
     loop {
         if under_way.is_empty() {
             if gathered.is_empty() && !gathered.gather().await {
                 return;
             }
-            gathered.settle(told).await;
+            if told < limits.worth_dividing {
+                gathered.settle(told).await;
+            }
         }
+        gathered.take_arrived();
+        let mut wait_until = None;
         while under_way.len() < at_once {
-            let leaves_some = under_way.is_empty() && at_once > 1;
-            let Some(share) = gathered.next_share(is_occupied, leaves_some) else {
-                break;
+            let around = Around {
+                at_once,
+                in_flight,
+                told: node.told.unanswered(),
+                has_waited,
             };
-            is_occupied |= share.occupies;
-            under_way.push(commit_share(&node, share, limits));
+            match gathered.next_share(is_occupied, around) {
+                Next::Share(share) => {
+                    is_occupied |= share.occupies;
+                    in_flight += share.weight;
+                    has_waited = false;
+                    under_way.push(commit_share(&node, share, limits));
+                }
+                Next::Wait(unanswered) => {
+                    wait_until = Some(unanswered);
+                    break;
+                }
+                Next::Nothing => break,
+            }
         }
-        let has_room = under_way.len() < at_once && gathered.takes_more();
+        let waits = wait_until.is_some();
+        let has_room = !waits && under_way.len() < at_once && gathered.takes_more();
         tokio::select! {
             biased;
             Some(ended) = under_way.next() => {
@@ -146,8 +184,11 @@ pub(crate) async fn run(node: Arc<Node>, queue: mpsc::Receiver<Work>) {
                     return;
                 }
                 is_occupied &= !ended.occupied;
+                in_flight -= ended.weight;
                 told = ended.told;
             }
+            () = node.told.falls_to(wait_until.unwrap_or_default()), if waits => {}
+            () = tokio::time::sleep(PATIENCE), if waits => has_waited = true,
             _ = gathered.gather(), if has_room => {}
         }
     }
@@ -156,8 +197,9 @@ pub(crate) async fn run(node: Arc<Node>, queue: mpsc::Receiver<Work>) {
 /// A batch that is under way no more.
 struct Ended {
     is_fenced: bool,
-    /// Whether it touched more than records.
+    /// Whether it changed what was there.
     occupied: bool,
+    weight: usize,
     /// How many were told something.
     told: usize,
 }
@@ -168,11 +210,15 @@ fn commit_share(
     share: Share,
     limits: Limits,
 ) -> impl Future<Output = Ended> + use<> {
-    let Share { works, occupies } = share;
+    let Share {
+        works,
+        occupies,
+        weight,
+    } = share;
     let told = works.len();
     let node = Arc::clone(node);
     let commit = async move { commit_works(&node, works).await };
-    let commit = match told >= limits.worth_halving {
+    let commit = match told >= limits.worth_dividing {
         true => Either::Left(on_another_thread(commit)),
         false => Either::Right(commit),
     };
@@ -180,6 +226,7 @@ fn commit_share(
         Ended {
             is_fenced: !commit.await,
             occupied: occupies,
+            weight,
             told,
         }
     }
@@ -364,6 +411,7 @@ fn tell_unheard(node: &Node, commit: &RunCommit, reply: &Mailbox) {
         node.published_elsewhere_awaited(vec![commit.run]);
     }
     reply.send(Message::Committed {
+        told: node.told.tell(),
         outcome: RunOutcome::Committed,
         rejected: Vec::new(),
     });
@@ -430,6 +478,7 @@ fn acknowledge(
         if came_of_it == RunOutcome::Lost {
             node.unplace_started(&commit);
             reply.send(Message::Committed {
+                told: node.told.tell(),
                 outcome: RunOutcome::Lost,
                 rejected: Vec::new(),
             });
@@ -453,6 +502,7 @@ fn acknowledge(
             node.placed(next);
         }
         reply.send(Message::Committed {
+            told: node.told.tell(),
             outcome: came_of_it,
             rejected: refused,
         });

@@ -31,7 +31,7 @@ use self::{
     steps::Steps,
 };
 use super::{
-    committer::Work,
+    committer::{Told, Work},
     mailbox::{Mailbox, Message},
     node::Node,
 };
@@ -80,6 +80,8 @@ pub(super) struct Driver {
     /// Nothing begins any more; the run is given back once what is under way has ended.
     is_pausing: bool,
     warned_of_length: bool,
+    /// It was told of a commit, and what comes of that is not handed over yet.
+    told: Option<Told>,
     /// How it leaves memory.
     left: SliceEnd,
     _place: OwnedSemaphorePermit,
@@ -141,6 +143,7 @@ impl Driver {
         claimed: ClaimedRun,
         mailbox: Mailbox,
         place: OwnedSemaphorePermit,
+        told: Option<Told>,
     ) -> Self {
         let outbox = empty_commit(claimed.run);
         let inbox = inbox::Seen::at(claimed.inbox, node.clock.moment());
@@ -165,6 +168,7 @@ impl Driver {
             is_draining: false,
             is_pausing: false,
             warned_of_length: false,
+            told,
             left: SliceEnd::Fenced,
             _place: place,
         }
@@ -195,6 +199,7 @@ impl Driver {
         loop {
             let has_work = self.finished.is_some() || self.overlooks_news();
             if gathered.is_empty() && !has_work {
+                self.told = None;
                 let wait = self.wait_time();
                 tokio::select! {
                     biased;
@@ -239,7 +244,12 @@ impl Driver {
 
     async fn receive(&mut self, message: Message) -> Flow {
         match message {
-            Message::Committed { outcome, rejected } => {
+            Message::Committed {
+                told,
+                outcome,
+                rejected,
+            } => {
+                self.told = Some(told);
                 return self.committed(outcome, rejected).await;
             }
             Message::CommitRefused { reason } => return self.refused(&reason),
@@ -271,6 +281,8 @@ impl Driver {
                 // While the run pauses, the child's end waits in the journal.
                 if !self.is_pausing && self.forget_child(child) {
                     self.happened(Event::ChildClosed { child, result });
+                } else if self.is_about_to_await(child) {
+                    self.inbox.child_is_early();
                 }
             }
             Message::Arrived => return self.read_inbox().await,
@@ -310,6 +322,7 @@ impl Driver {
 
     /// Takes over what a turn produced.
     fn take(&mut self, turn: Turn) {
+        let births = births::positions(&turn);
         self.outbox.records.extend(turn.records);
         self.outbox.consumed_signals.extend(turn.consumed_signals);
         for (name, payload) in turn.published {
@@ -326,11 +339,7 @@ impl Driver {
             let child = self.new_child(child);
             self.outbox.children.push(child);
         }
-        self.gated.extend(
-            turn.actions
-                .into_iter()
-                .map(|action| (turn.barrier, action)),
-        );
+        self.gate(turn.actions, turn.barrier, births);
         self.warn_of_length(turn.barrier);
         if turn.barrier.0 > MAX_HISTORY_RECORDS {
             let fault = Fault::HistoryTooLong {
@@ -487,7 +496,7 @@ impl Driver {
         if self.in_flight.is_some() || self.steps.is_committing() || self.outbox.is_empty() {
             return;
         }
-        let commit = std::mem::replace(&mut self.outbox, empty_commit(self.claimed.run));
+        let commit = self.next_commit();
         let leaves = match &commit.transition {
             Transition::Continue => Leaves::Stays,
             Transition::Suspend { wake_at, .. } => Leaves::Suspends(*wake_at),

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::committer::Told;
 use crate::{
     failure::Failure,
     id::{CommandId, RunId},
@@ -15,6 +16,7 @@ use crate::{
 pub(crate) enum Message {
     /// The run's last commit ended in this way.
     Committed {
+        told: Told,
         outcome: RunOutcome,
         rejected: Vec<RunId>,
     },

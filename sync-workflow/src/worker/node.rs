@@ -16,7 +16,7 @@ use tracing::Instrument as _;
 use super::{
     backoff::Backoff,
     clock::DatabaseClock,
-    committer::CommitQueue,
+    committer::{CommitQueue, Tally, Told},
     driver::{Driver, Origin},
     mailbox::{Mailbox, Message},
     notifier::Notifier,
@@ -57,6 +57,8 @@ pub(crate) struct Node {
     /// Turns for signals that workflows send.
     pub(crate) sends: Semaphore,
     places: Arc<Semaphore>,
+    /// Those of its runs that were told of a commit and have not answered yet.
+    pub(crate) told: Arc<Tally>,
     /// The runs in memory.
     residents: Mutex<HashMap<RunId, Resident>>,
     /// Places kept for runs whose start is being committed.
@@ -125,6 +127,7 @@ impl Node {
             activity_slots: Arc::new(Semaphore::new(parts.settings.activity_slots)),
             places: Arc::new(Semaphore::new(parts.settings.max_resident_runs)),
             sends: Semaphore::new(MAX_SENDS),
+            told: Arc::default(),
             id: parts.id,
             journal: parts.journal,
             clock: parts.clock,
@@ -208,7 +211,7 @@ impl Node {
                     rested: false,
                     trace: run.trace.clone(),
                 };
-                self.drive(claimed, Origin::Born(run), place);
+                self.drive(claimed, Origin::Born(run), place, Some(self.told.tell()));
             }
             (Placement::Here, None) => {}
             (Placement::Anywhere, _) => {
@@ -343,17 +346,23 @@ impl Node {
 
     /// Drives a run that this node claimed, in the place that it took for it.
     pub(crate) fn adopt(self: &Arc<Self>, claimed: ClaimedRun, place: OwnedSemaphorePermit) {
-        self.drive(claimed, Origin::Claimed, place);
+        self.drive(claimed, Origin::Claimed, place, None);
     }
 
     /// Drives a run that names this node, if there is room; else it is for the next look.
     pub(crate) fn adopt_if_room(self: &Arc<Self>, owned: ClaimedRun) {
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-            self.drive(owned, Origin::Claimed, place);
+            self.drive(owned, Origin::Claimed, place, None);
         }
     }
 
-    fn drive(self: &Arc<Self>, claimed: ClaimedRun, origin: Origin, place: OwnedSemaphorePermit) {
+    fn drive(
+        self: &Arc<Self>,
+        claimed: ClaimedRun,
+        origin: Origin,
+        place: OwnedSemaphorePermit,
+        told: Option<Told>,
+    ) {
         if self.is_fenced() {
             return;
         }
@@ -378,7 +387,7 @@ impl Node {
         }
         self.metrics.arrived();
         let span = slice_span(&claimed, self.id);
-        let driver = Driver::new(Arc::clone(self), claimed, mailbox, place);
+        let driver = Driver::new(Arc::clone(self), claimed, mailbox, place, told);
         tokio::spawn(driver.run(origin, messages).instrument(span));
     }
 
@@ -386,7 +395,7 @@ impl Node {
     pub(crate) fn depart(self: &Arc<Self>, run: RunId) {
         let left = lock(&self.residents).remove(&run);
         if let Some((claimed, place)) = left.and_then(|resident| resident.claimed_again) {
-            self.drive(claimed, Origin::Claimed, place);
+            self.drive(claimed, Origin::Claimed, place, None);
             return;
         }
         self.departed.notify_waiters();

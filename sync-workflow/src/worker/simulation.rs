@@ -45,14 +45,22 @@ impl Simulation {
     }
 
     /// How many commits may wait (more than zero), how many make a batch at most, and from how many
-    /// on a batch is halved, so that two are under way: what takes hundreds of runs otherwise.
+    /// on they are divided, so that several batches are under way: what takes hundreds of runs otherwise.
     #[must_use]
-    pub fn commits(mut self, queue: usize, batch: usize, worth_halving: usize) -> Self {
+    pub fn commits(mut self, queue: usize, batch: usize, worth_dividing: usize) -> Self {
         self.commits = Limits {
             queue: queue.max(1),
             batch: batch.max(1),
-            worth_halving: worth_halving.max(2),
+            worth_dividing: worth_dividing.max(2),
+            ..self.commits
         };
+        self
+    }
+
+    /// How many children a run starts in one commit at most, more than zero.
+    #[must_use]
+    pub fn births(mut self, births: usize) -> Self {
+        self.commits.births = births.max(1);
         self
     }
 }

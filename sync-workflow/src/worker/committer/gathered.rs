@@ -12,16 +12,40 @@ pub(super) struct Gathered {
     queue: mpsc::Receiver<Work>,
     limits: Limits,
     arriving: Vec<Work>,
-    /// Records and nothing else.
-    records: Vec<Work>,
-    others: Vec<Work>,
+    /// Those that change nothing that is there.
+    adding: Vec<Work>,
+    changing: Vec<Work>,
 }
 
 /// What is committed together.
+#[derive(Debug)]
 pub(super) struct Share {
     pub(super) works: Vec<Work>,
-    /// Whether it touches more than records.
+    /// Whether it changes what is there.
     pub(super) occupies: bool,
+    pub(super) weight: usize,
+}
+
+/// What there is beside what was gathered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Around {
+    /// How many batches may be under way.
+    pub(super) at_once: usize,
+    /// The weight of those that are.
+    pub(super) in_flight: usize,
+    /// How many runs were told something that they have not answered yet.
+    pub(super) told: usize,
+    /// Whether they were waited for long enough.
+    pub(super) has_waited: bool,
+}
+
+/// What to commit next.
+#[derive(Debug)]
+pub(super) enum Next {
+    Share(Share),
+    /// What is there, and more, once so many at most have yet to answer.
+    Wait(usize),
+    Nothing,
 }
 
 impl Gathered {
@@ -30,23 +54,23 @@ impl Gathered {
             queue,
             limits,
             arriving: Vec::new(),
-            records: Vec::new(),
-            others: Vec::new(),
+            adding: Vec::new(),
+            changing: Vec::new(),
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.records.len() + self.others.len()
+        self.adding.len() + self.changing.len()
     }
 
     const fn room(&self) -> usize {
         self.limits
             .batch
-            .saturating_sub(self.records.len() + self.others.len())
+            .saturating_sub(self.adding.len() + self.changing.len())
     }
 
     pub(super) const fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.others.is_empty()
+        self.adding.is_empty() && self.changing.is_empty()
     }
 
     /// Whether there is room for more, and more may come.
@@ -64,11 +88,22 @@ impl Gathered {
         count > 0
     }
 
+    /// Takes in what waits in the queue, as far as there is room.
+    pub(super) fn take_arrived(&mut self) {
+        while self.len() + self.arriving.len() < self.limits.batch {
+            match self.queue.try_recv() {
+                Ok(work) => self.arriving.push(work),
+                Err(_) => break,
+            }
+        }
+        self.sort_in();
+    }
+
     fn sort_in(&mut self) {
         for work in self.arriving.drain(..) {
-            match work.is_plain() {
-                true => self.records.push(work),
-                false => self.others.push(work),
+            match work.only_adds() {
+                true => self.adding.push(work),
+                false => self.changing.push(work),
             }
         }
     }
@@ -78,13 +113,7 @@ impl Gathered {
     pub(super) async fn settle(&mut self, told: usize) {
         loop {
             let before = self.len();
-            while self.len() + self.arriving.len() < self.limits.batch {
-                match self.queue.try_recv() {
-                    Ok(work) => self.arriving.push(work),
-                    Err(_) => break,
-                }
-            }
-            self.sort_in();
+            self.take_arrived();
             if self.len() >= told.min(self.limits.batch) {
                 return;
             }
@@ -95,34 +124,60 @@ impl Gathered {
         }
     }
 
-    /// Takes the next batch: everything, or records alone while a batch that touches more is under way.
+    /// The next batch: everything, or what changes nothing while a batch that does is under way.
     ///
-    /// Of many that are records alone `leaves_some` takes half: the workflows work on the answers to one
-    /// half while the journal works on the other.
-    pub(super) fn next_share(&mut self, is_occupied: bool, leaves_some: bool) -> Option<Share> {
+    /// Where there is much, here, under way or about to come, a batch has an equal part of it: there is one part for
+    /// each batch that may be under way, and one for the runs to work on meanwhile. A journal with one writer is given
+    /// everything at once, for there a commit costs more than the pause. A batch waits for its part as long as those who
+    /// were told something may bring it.
+    pub(super) fn next_share(&mut self, is_occupied: bool, around: Around) -> Next {
+        let here = match is_occupied {
+            true => weight(&self.adding),
+            false => weight(&self.adding) + weight(&self.changing),
+        };
+        if here == 0 {
+            return Next::Nothing;
+        }
+        let all = here + around.in_flight + around.told;
+        let mut most = self.limits.batch;
+        if all >= self.limits.worth_dividing {
+            let parts = match around.at_once {
+                1 => 1,
+                lanes => lanes + 1,
+            };
+            most = most.min(all.div_ceil(parts));
+            if here < most && around.told > 0 && !around.has_waited {
+                return Next::Wait(around.told.saturating_sub(most - here));
+            }
+        }
         let mut works = Vec::new();
         if !is_occupied {
-            fill(&mut works, &mut self.others, self.limits.batch);
+            fill(&mut works, &mut self.changing, self.limits.batch);
         }
         let occupies = !works.is_empty();
-        let is_halved = leaves_some && !occupies && self.records.len() >= self.limits.worth_halving;
-        let most = match is_halved {
-            true => self.records.len().div_ceil(2),
-            false => self.limits.batch,
-        };
-        fill(&mut works, &mut self.records, most);
-        (!works.is_empty()).then_some(Share { works, occupies })
+        fill(&mut works, &mut self.adding, most);
+        Next::Share(Share {
+            weight: weight(&works),
+            works,
+            occupies,
+        })
     }
+}
+
+fn weight(works: &[Work]) -> usize {
+    works.iter().map(Work::weight).sum()
 }
 
 /// Moves works from the front as long as the batch has room for them; it always has for one.
 fn fill(batch: &mut Vec<Work>, from: &mut Vec<Work>, most: usize) {
     let mut bytes: usize = batch.iter().map(Work::payload_bytes).sum();
+    let mut weight = weight(batch);
     let mut count = 0;
     for work in from.iter() {
-        let length = batch.len() + count;
+        let is_first = batch.is_empty() && count == 0;
         bytes += work.payload_bytes();
-        if length >= most || (bytes > MAX_BATCH_BYTES && length > 0) {
+        weight += work.weight();
+        if !is_first && (weight > most || bytes > MAX_BATCH_BYTES) {
             break;
         }
         count += 1;
@@ -143,7 +198,7 @@ mod tests {
     };
 
     const MAX_BATCH: usize = Limits::DEFAULT.batch;
-    const WORTH_HALVING: usize = Limits::DEFAULT.worth_halving;
+    const WORTH_DIVIDING: usize = Limits::DEFAULT.worth_dividing;
 
     fn work(bytes: usize, transition: Transition) -> Work {
         let record = Record {
@@ -184,18 +239,32 @@ mod tests {
         gathered
     }
 
-    fn sizes(share: Option<Share>) -> (Vec<usize>, bool) {
-        let share = share.unwrap();
+    /// Nothing under way, nobody told.
+    const QUIET: Around = Around {
+        at_once: 2,
+        in_flight: 0,
+        told: 0,
+        has_waited: false,
+    };
+
+    fn sizes(next: Next) -> (Vec<usize>, bool) {
+        let Next::Share(share) = next else {
+            panic!("{next:?}");
+        };
         let sizes = share.works.iter().map(Work::payload_bytes).collect();
         (sizes, share.occupies)
+    }
+
+    fn count(next: Next) -> usize {
+        sizes(next).0.len()
     }
 
     #[tokio::test]
     async fn everything_goes_at_once_unless_a_batch_that_touches_more_is_under_way() {
         let mut gathered = many_gathered(&[1, 2], &[3, 4]).await;
-        assert_eq!(sizes(gathered.next_share(true, false)), (vec![1, 2], false));
-        assert!(gathered.next_share(true, false).is_none());
-        assert_eq!(sizes(gathered.next_share(false, true)), (vec![3, 4], true));
+        assert_eq!(sizes(gathered.next_share(true, QUIET)), (vec![1, 2], false));
+        assert!(matches!(gathered.next_share(true, QUIET), Next::Nothing));
+        assert_eq!(sizes(gathered.next_share(false, QUIET)), (vec![3, 4], true));
         assert_eq!(gathered.len(), 0);
     }
 
@@ -204,31 +273,70 @@ mod tests {
         const MIB: usize = 1024 * 1024;
         let mut gathered = many_gathered(&[3 * MIB, 4 * MIB, 2 * MIB], &[9 * MIB, 1]).await;
         assert_eq!(
-            sizes(gathered.next_share(false, false)),
+            sizes(gathered.next_share(false, QUIET)),
             (vec![9 * MIB], true)
         );
         assert_eq!(
-            sizes(gathered.next_share(false, false)),
+            sizes(gathered.next_share(false, QUIET)),
             (vec![1, 3 * MIB, 4 * MIB], true)
         );
         assert_eq!(
-            sizes(gathered.next_share(false, false)),
+            sizes(gathered.next_share(false, QUIET)),
             (vec![2 * MIB], false)
         );
         let mut many = many_gathered(&[1; MAX_BATCH + 7], &[]).await;
         assert!(!many.takes_more());
-        assert_eq!(sizes(many.next_share(false, false)).0.len(), MAX_BATCH);
+        let busy = Around {
+            in_flight: 3 * MAX_BATCH,
+            ..QUIET
+        };
+        assert_eq!(count(many.next_share(false, busy)), MAX_BATCH);
     }
 
     #[tokio::test]
-    async fn of_many_records_half_is_left_for_another_batch() {
-        let mut many = many_gathered(&[1; 101], &[]).await;
-        assert_eq!(sizes(many.next_share(false, true)).0.len(), 51);
-        assert_eq!(sizes(many.next_share(false, false)).0.len(), 50);
-        let mut few = many_gathered(&[1; WORTH_HALVING - 1], &[]).await;
-        assert_eq!(
-            sizes(few.next_share(false, true)).0.len(),
-            WORTH_HALVING - 1
-        );
+    async fn of_much_a_batch_has_its_part_and_the_runs_have_theirs() {
+        let mut many = many_gathered(&[1; 300], &[]).await;
+        assert_eq!(count(many.next_share(false, QUIET)), 100);
+        let one_under_way = Around {
+            in_flight: 100,
+            ..QUIET
+        };
+        assert_eq!(count(many.next_share(false, one_under_way)), 100);
+        let one_writer = Around {
+            at_once: 1,
+            told: 100,
+            ..QUIET
+        };
+        assert!(matches!(many.next_share(false, one_writer), Next::Wait(0)));
+        let mut few = many_gathered(&[1; WORTH_DIVIDING - 1], &[]).await;
+        assert_eq!(count(few.next_share(false, QUIET)), WORTH_DIVIDING - 1);
+    }
+
+    #[tokio::test]
+    async fn a_batch_waits_for_its_part_while_those_who_were_told_may_bring_it() {
+        let mut few = many_gathered(&[1; 20], &[]).await;
+        let busy = Around {
+            at_once: 2,
+            in_flight: 100,
+            told: 180,
+            has_waited: false,
+        };
+        // Its part is a hundred of three hundred: eighty are missing.
+        assert!(matches!(few.next_share(false, busy), Next::Wait(100)));
+        let has_waited = Around {
+            has_waited: true,
+            ..busy
+        };
+        assert_eq!(count(few.next_share(false, has_waited)), 20);
+        let mut few = many_gathered(&[1; 20], &[]).await;
+        let nobody_told = Around { told: 0, ..busy };
+        assert_eq!(count(few.next_share(false, nobody_told)), 20);
+        let mut few = many_gathered(&[1; 20], &[]).await;
+        let not_much = Around {
+            in_flight: 20,
+            told: 20,
+            ..busy
+        };
+        assert_eq!(count(few.next_share(false, not_much)), 20);
     }
 }

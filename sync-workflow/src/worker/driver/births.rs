@@ -1,16 +1,94 @@
 //! The runs that a run starts: children, and the one that it continues in.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use super::{Driver, empty_commit};
 use crate::{
-    journal::{Admission, IdReuse, NewRun, ParentCloses, ParentLink, Placement, Ticket},
-    replay::{ChildStart, Continuation},
+    id::{Position, RunId},
+    journal::{
+        Admission, IdReuse, NewRun, ParentCloses, ParentLink, Placement, RunCommit, Ticket,
+        Transition,
+    },
+    record::RecordKind,
+    replay::{Action, ChildStart, Continuation, Turn},
     tag::Tags,
     trace::TraceContext,
 };
 
+/// Up to where records must be durable before each child exists that a turn starts, in the order of their starts.
+pub(super) fn positions(turn: &Turn) -> VecDeque<(RunId, Position)> {
+    let children = turn.children.iter().map(|child| child.run);
+    let starts = turn.records.iter().filter(|record| is_birth(record.kind));
+    children
+        .zip(starts.map(|record| record.position.next()))
+        .collect()
+}
+
+const fn is_birth(kind: RecordKind) -> bool {
+    matches!(kind, RecordKind::ChildStarted)
+}
+
 impl Driver {
+    /// Keeps actions until they may be performed: the wait for a child until the child is born, everything else until the
+    /// whole turn is durable.
+    pub(super) fn gate(
+        &mut self,
+        actions: Vec<Action>,
+        barrier: Position,
+        mut births: VecDeque<(RunId, Position)>,
+    ) {
+        let mut later = Vec::new();
+        for action in actions {
+            let born_at = match &action {
+                Action::AwaitChild { child, .. } => {
+                    // Of those in between nobody awaits the end.
+                    let place = births.iter().position(|(run, _)| run == child);
+                    place.and_then(|place| births.drain(..=place).next_back())
+                }
+                _ => None,
+            };
+            match born_at {
+                Some((_, born_at)) => self.gated.push_back((born_at, action)),
+                None => later.push((barrier, action)),
+            }
+        }
+        self.gated.extend(later);
+    }
+
+    /// Whether the run will await a child as soon as what is gated is performed.
+    pub(super) fn is_about_to_await(&self, run: RunId) -> bool {
+        let awaits =
+            |action: &Action| matches!(action, Action::AwaitChild { child, .. } if *child == run);
+        self.gated.iter().any(|(_, action)| awaits(action))
+    }
+
+    /// Takes from the outbox what is committed next: everything, or of many children the first, with the records up to
+    /// them.
+    pub(super) fn next_commit(&mut self) -> RunCommit {
+        let mut commit = std::mem::replace(&mut self.outbox, empty_commit(self.claimed.run));
+        let births = self.node.settings.commits.births;
+        let is_divisible = commit.consumed_signals.is_empty()
+            && commit.attempts.is_empty()
+            && commit.settled_attempts.is_empty()
+            && commit.published.is_empty()
+            && commit.tags.is_empty();
+        if commit.children.len() <= births || !is_divisible {
+            return commit;
+        }
+        let mut starts = commit
+            .records
+            .iter()
+            .enumerate()
+            .filter(|(_, record)| is_birth(record.kind));
+        if let Some((next, _)) = starts.nth(births) {
+            self.outbox.records = commit.records.split_off(next);
+            self.outbox.children = commit.children.split_off(births);
+            self.outbox.transition =
+                std::mem::replace(&mut commit.transition, Transition::Continue);
+        }
+        commit
+    }
+
     /// Throws away what the journal has not been told and will not be: the places that were kept for what it would have
     /// started are free.
     pub(super) fn discard_outbox(&mut self) {

@@ -70,6 +70,11 @@ impl Seen {
         self.is_overlooked = true;
     }
 
+    /// A child has ended before it is awaited.
+    pub(super) const fn child_is_early(&mut self) {
+        self.is_ahead_of_children = true;
+    }
+
     /// One more child is awaited from now on.
     pub(super) const fn child_awaited(&mut self) {
         self.is_overlooked |= self.is_ahead_of_children;

@@ -3,6 +3,7 @@
 mod activities;
 mod awaiting;
 mod batching;
+mod births;
 mod builds;
 mod children;
 mod code;
