@@ -75,10 +75,22 @@ impl Bulk {
         items: &[T],
         bind: impl Fn(Bound, &T) -> Bound,
     ) -> Result<Vec<SqliteRow>> {
+        self.fetch_with(connection, items, bind, |bound| bound)
+            .await
+    }
+
+    /// The same, with values for the tail of the statement.
+    pub(super) async fn fetch_with<T>(
+        &'static self,
+        connection: &mut SqliteConnection,
+        items: &[T],
+        bind: impl Fn(Bound, &T) -> Bound,
+        bind_tail: impl Fn(Bound) -> Bound,
+    ) -> Result<Vec<SqliteRow>> {
         let mut rows = Vec::new();
         for (size, chunk) in chunks(items, self.is_padded) {
             rows.extend(
-                self.bound(size, chunk, &bind)
+                bind_tail(self.bound(size, chunk, &bind))
                     .fetch_all(&mut *connection)
                     .await
                     .map_err(failed)?,

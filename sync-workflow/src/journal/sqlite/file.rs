@@ -130,6 +130,8 @@ impl File {
             .max_connections(1)
             .idle_timeout(None)
             .max_lifetime(None)
+            // A connection to a file does not break, and asking it is a hop to its thread.
+            .test_before_acquire(false)
             // SQLite ends a transaction by itself on some errors, of which the driver knows nothing:
             // it would take the next one for a nested transaction. Such a connection is replaced.
             .before_acquire(|connection, _| {
@@ -140,6 +142,7 @@ impl File {
             .map_err(|error| cannot_open(&options, error))?;
         let reader = SqlitePoolOptions::new()
             .max_connections(READERS)
+            .test_before_acquire(false)
             .connect_lazy_with(options.clone().pragma("query_only", "ON"));
         let neighbours = neighbours(options.get_filename());
         let watch = Mutex::new(Watch {

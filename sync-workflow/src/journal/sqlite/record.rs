@@ -26,20 +26,25 @@ pub(super) async fn refused(
     commits: &[RunCommit],
 ) -> Result<HashSet<RunId>> {
     static REFUSED: Bulk = Bulk::padded(
-        "WITH new (run, node, first) AS (VALUES ",
-        "(?,?,?)",
+        "WITH new (run, first) AS (VALUES ",
+        "(?,?)",
         ") SELECT new.run AS run FROM new LEFT JOIN sync_workflow_runs AS held ON held.run = new.run
-           WHERE held.node IS NOT new.node
-              OR new.first <> (SELECT coalesce(max(position), -1) + 1 FROM sync_workflow_records AS record
-                               WHERE record.run = new.run)",
+           WHERE new.run IS NOT NULL
+             AND (held.node IS NOT ?
+                  OR new.first <> (SELECT coalesce(max(position), -1) + 1 FROM sync_workflow_records AS record
+                                   WHERE record.run = new.run))",
     );
     let rows = REFUSED
-        .fetch(connection, commits, |statement, commit| {
-            statement
-                .bind(commit.run.as_uuid())
-                .bind(node.as_uuid())
-                .bind(commit.records.first().map(|record| record.position.0))
-        })
+        .fetch_with(
+            connection,
+            commits,
+            |statement, commit| {
+                statement
+                    .bind(commit.run.as_uuid())
+                    .bind(commit.records.first().map(|record| record.position.0))
+            },
+            |statement| statement.bind(node.as_uuid()),
+        )
         .await?;
     rows.iter().map(|row| run_id(row, "run")).collect()
 }
