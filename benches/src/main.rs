@@ -1,7 +1,7 @@
 //! The whole jobs that the engine is for, timed beside bare loops that write the same without it.
 //!
 //! ```text
-//! cargo run --release -p benches -- <w1|w2|w3|w4|w5|sync> [--database URL] [--json] [--rounds N]
+//! cargo run --profile dist -p benches -- <w1|w2|w3|w4|w5|sync> [--database URL] [--json] [--rounds N]
 //! cargo run --release -p benches -- growth [--only SERIES,...] [--rounds N] [--json] [--write]
 //! ```
 //!
