@@ -37,6 +37,11 @@ impl Driver {
         barrier: Position,
         mut births: VecDeque<(RunId, Position)>,
     ) {
+        if births.is_empty() {
+            let gated = actions.into_iter().map(|action| (barrier, action));
+            self.gated.extend(gated);
+            return;
+        }
         let mut later = Vec::new();
         for action in actions {
             let born_at = match &action {
