@@ -72,24 +72,23 @@ impl Driver {
     pub(super) fn next_commit(&mut self) -> RunCommit {
         let mut commit = std::mem::replace(&mut self.outbox, empty_commit(self.claimed.run));
         let births = self.node.settings.commits.births;
-        let is_divisible = commit.consumed_signals.is_empty()
-            && commit.attempts.is_empty()
-            && commit.settled_attempts.is_empty()
-            && commit.published.is_empty()
-            && commit.tags.is_empty();
-        if commit.children.len() <= births || !is_divisible {
+        if commit.children.len() <= births {
             return commit;
         }
+        let transition = std::mem::replace(&mut commit.transition, Transition::Continue);
         let mut starts = commit
             .records
             .iter()
             .enumerate()
             .filter(|(_, record)| is_birth(record.kind));
-        if let Some((next, _)) = starts.nth(births) {
-            self.outbox.records = commit.records.split_off(next);
-            self.outbox.children = commit.children.split_off(births);
-            self.outbox.transition =
-                std::mem::replace(&mut commit.transition, Transition::Continue);
+        // Whatever else there is belongs to some of the records.
+        match starts.nth(births) {
+            Some((next, _)) if commit.only_adds() => {
+                self.outbox.records = commit.records.split_off(next);
+                self.outbox.children = commit.children.split_off(births);
+                self.outbox.transition = transition;
+            }
+            _ => commit.transition = transition,
         }
         commit
     }

@@ -1,40 +1,22 @@
 //! Runs that start many children at once.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU32, Ordering},
-};
+use std::sync::{Arc, Mutex, atomic::Ordering};
 
 use sync_workflow::{
-    Activity, ActivityContext, Context, Failure,
+    Activity, Context, Failure,
     journal::{Journal, memory::MemoryJournal},
     record::RecordKind,
     worker::Simulation,
 };
 
 use super::{
+    code::Counter,
     faults::{Fault, Faulty},
     quick,
 };
 
-/// Counts its calls.
-#[derive(Clone, Default)]
-struct Count(Arc<AtomicU32>);
-
-impl Activity for Count {
-    const NAME: &'static str = "count";
-    type Input = u32;
-    type Output = u32;
-    type Error = Failure;
-
-    async fn run(&self, _ctx: ActivityContext, n: u32) -> Result<u32, Failure> {
-        self.0.fetch_add(1, Ordering::SeqCst);
-        Ok(n)
-    }
-}
-
 async fn child(ctx: Context, n: u32) -> Result<u32, Failure> {
-    Ok(ctx.activity(Count::activity(), n).await?)
+    Ok(ctx.activity(Counter::activity(), n).await?)
 }
 
 async fn parent(ctx: Context, children: u32) -> Result<u32, Failure> {
@@ -50,7 +32,7 @@ async fn parent(ctx: Context, children: u32) -> Result<u32, Failure> {
 async fn the_first_children_run_before_the_last_ones_are_born() {
     let journal = Faulty::new(Arc::new(MemoryJournal::new()));
     let shared: Arc<dyn Journal> = Arc::<Faulty>::clone(&journal);
-    let count = Count::default();
+    let count = Counter::default();
     let build = quick()
         .workflow(parent)
         .workflow(child)
@@ -58,7 +40,7 @@ async fn the_first_children_run_before_the_last_ones_are_born() {
     let build = build.simulated(Simulation::new().births(2));
     let worker = build.start_on(shared).await.unwrap();
     let births = Arc::new(Mutex::new(Vec::new()));
-    let (born, ran) = (Arc::clone(&births), Arc::clone(&count.0));
+    let (born, ran) = (Arc::clone(&births), Arc::clone(&count.calls));
     journal.plan(move |batch| {
         let children: usize = batch.runs.iter().map(|commit| commit.children.len()).sum();
         let mut born = born.lock().unwrap();
@@ -80,6 +62,6 @@ async fn the_first_children_run_before_the_last_ones_are_born() {
     let of = |kind| kinds.clone().filter(|of| *of == kind).count();
     assert_eq!(of(RecordKind::ChildStarted), 7);
     assert_eq!(of(RecordKind::ChildCompleted), 7);
-    assert_eq!(count.0.load(Ordering::SeqCst), 7);
+    assert_eq!(count.calls.load(Ordering::SeqCst), 7);
     worker.shutdown().await;
 }

@@ -2,10 +2,7 @@
 
 use std::{
     future::IntoFuture as _,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -20,6 +17,7 @@ use sync_workflow::{
 use tokio::time::Instant;
 
 use super::{
+    code::{Counter, steps},
     eventually,
     faults::{Fault, Faulty},
     quick,
@@ -32,30 +30,6 @@ fn journal() -> Arc<Faulty> {
 async fn start(journal: &Arc<Faulty>, builder: WorkerBuilder) -> Worker {
     let journal: Arc<dyn Journal> = Arc::<Faulty>::clone(journal);
     builder.start_on(journal).await.unwrap()
-}
-
-/// Counts its calls.
-#[derive(Clone, Default)]
-struct Counter(Arc<AtomicU32>);
-
-impl Activity for Counter {
-    const NAME: &'static str = "counter";
-    type Input = u32;
-    type Output = u32;
-    type Error = Failure;
-
-    async fn run(&self, _ctx: ActivityContext, n: u32) -> Result<u32, Failure> {
-        self.0.fetch_add(1, Ordering::SeqCst);
-        Ok(n)
-    }
-}
-
-async fn steps(ctx: Context, count: u32) -> Result<u32, Failure> {
-    let mut sum = 0;
-    for n in 0..count {
-        sum += ctx.activity(Counter::activity(), n).await?;
-    }
-    Ok(sum)
 }
 
 /// Runs four steps while the `number`th commit fails, and says how often a step ran.
@@ -100,7 +74,7 @@ async fn calls_with(fault: Fault, number: u32) -> u32 {
     expected.push(RecordKind::Completed);
     assert_eq!(kinds, expected, "{fault:?} at commit {number}");
     worker.shutdown().await;
-    counter.0.load(Ordering::SeqCst)
+    counter.calls.load(Ordering::SeqCst)
 }
 
 /// The start and each of four steps, of which the last shares its commit with the end.
