@@ -116,7 +116,8 @@ where
         }
     }
 
-    /// Whether the run has not closed. A run that is parked is an error.
+    /// Whether the run has not closed, as far as can be told: it counts as open while the journal cannot answer, for who
+    /// awaits it asks again. A run that is parked is an error.
     async fn is_open(&self, run: RunId) -> Result<bool, RunError<E>> {
         match self.client.journal.describe(&RunSelector::Run(run)).await {
             Ok(Some(info)) if info.status == RunStatus::Parked => Err(RunError::Parked {

@@ -22,7 +22,7 @@ const EVICT_EVERY: Duration = Duration::from_millis(50);
 pub(crate) async fn run(node: Arc<Node>) {
     let mut evicted = node.clock.moment();
     let (mut looked, mut measured) = (evicted, evicted);
-    let mut pause = Backoff::new(Duration::from_millis(10));
+    let (mut pause, mut look_pause) = (backoff(), backoff());
     loop {
         let claimed = node.clock.moment();
         let Some(claiming) = node.begins_to_claim() else {
@@ -30,7 +30,7 @@ pub(crate) async fn run(node: Arc<Node>) {
         };
         let next_wake = match claim(&node).await {
             Ok(next_wake) => {
-                pause = Backoff::new(Duration::from_millis(10));
+                pause = backoff();
                 next_wake
             }
             Err(Error::Fenced) => {
@@ -48,8 +48,18 @@ pub(crate) async fn run(node: Arc<Node>) {
         };
         let now = node.clock.moment();
         if node.takes_look_at_owned() || now - looked >= node.settings.poll_interval {
+            if let Err(error) = look_at_owned(&node).await {
+                tracing::debug!(error = &error as &dyn std::error::Error, "owned_failed");
+                // Who asked for it was told of news that only this look can find.
+                node.look_at_owned();
+                drop(claiming);
+                if node.pause(&mut look_pause).await.is_err() {
+                    return;
+                }
+                continue;
+            }
             looked = now;
-            look_at_owned(&node).await;
+            look_pause = backoff();
         }
         drop(claiming);
         match next_wake {
@@ -76,6 +86,11 @@ pub(crate) async fn run(node: Arc<Node>) {
             }
         }
     }
+}
+
+/// The pauses before what failed is repeated.
+fn backoff() -> Backoff {
+    Backoff::new(Duration::from_millis(10))
 }
 
 /// When to claim again.
@@ -182,23 +197,17 @@ async fn wait(node: &Node, until: Option<Duration>) -> Woken {
 
 /// Compares the runs that name this node with those in memory: a lost answer may have left some
 /// without a driver, a lost hint may have left news unread.
-async fn look_at_owned(node: &Arc<Node>) {
+async fn look_at_owned(node: &Arc<Node>) -> Result<(), Error> {
     // What leaves while the question is under way may be in the answer, and is not this node's any more.
     let were_resident = node.residents();
-    let owned = match node.journal.owned(node.id).await {
-        Ok(owned) => owned,
-        Err(error) => {
-            tracing::debug!(error = &error as &dyn std::error::Error, "owned_failed");
-            return;
-        }
-    };
-    for run in owned {
+    for run in node.journal.owned(node.id).await? {
         if node.is_resident(run.run) {
             node.tell(run.run, Message::ArrivedUpTo(run.inbox));
         } else if !node.has_place_kept(run.run) && !were_resident.contains(&run.run) {
             node.adopt_if_room(run);
         }
     }
+    Ok(())
 }
 
 /// Listens to the hints of other processes until the node is fenced or stopped.

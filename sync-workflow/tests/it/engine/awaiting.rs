@@ -7,10 +7,13 @@ use std::{
 
 use sync_workflow::{
     Client, Context, Failure, FailureKind, RunError, Worker,
-    journal::{Hint, Journal, memory::MemoryJournal},
+    id::WorkflowId,
+    journal::{Hint, Journal, NewSignal, RunSelector, memory::MemoryJournal},
 };
 
 use super::{eventually, faults::Faulty, quick};
+
+const HOUR: Duration = Duration::from_secs(3_600);
 
 async fn waits(ctx: Context, _: ()) -> Result<u32, Failure> {
     Ok(ctx.wait("go").await?)
@@ -22,7 +25,8 @@ async fn start() -> (Arc<Faulty>, Worker, Client) {
     let shared: Arc<dyn Journal> = Arc::<Faulty>::clone(&journal);
     let build = quick()
         .workflow(waits)
-        .evict_after(Duration::from_secs(600));
+        .poll_interval(HOUR)
+        .evict_after(HOUR);
     let worker = build.start_on(shared).await.unwrap();
     let client = worker.client();
     client.start(waits, "a", ()).await.unwrap();
@@ -41,14 +45,14 @@ async fn the_journal_does_not_note_that_a_run_is_awaited_whose_end_will_be_told(
     let asked = journal.asked();
     let inboxes = asked.inboxes.load(Ordering::SeqCst);
     let descriptions = asked.descriptions.load(Ordering::SeqCst);
+    let looks = journal.looked_at_owned();
     eventually("the client has looked again", || async {
         journal.notify(&[Hint::LookAgain]).await.unwrap();
         asked.descriptions.load(Ordering::SeqCst) > descriptions
     })
     .await;
-    let looks = journal.looked_at_owned();
     eventually("the worker has looked again", || async {
-        journal.looked_at_owned() > looks + 1
+        journal.looked_at_owned() > looks
     })
     .await;
     assert_eq!(asked.outcomes.load(Ordering::SeqCst), 0);
@@ -73,5 +77,24 @@ async fn a_run_in_memory_that_was_terminated_elsewhere_is_found_closed() {
         }
         other => panic!("{other:?}"),
     }
+    worker.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_look_for_news_that_fails_is_repeated() {
+    let (journal, worker, client) = start().await;
+    let handle = client.handle(waits, "a").await.unwrap();
+    journal.refuse_looks(3);
+    // Nobody tells the worker of it but the hint that follows.
+    let signal = NewSignal {
+        to: RunSelector::Latest(WorkflowId::new("a").unwrap()),
+        id: "first".into(),
+        name: "go".into(),
+        payload: "7".into(),
+    };
+    journal.behind().signal(&signal).await.unwrap();
+    journal.notify(&[Hint::LookAgain]).await.unwrap();
+    assert_eq!(handle.result().await.unwrap(), 7);
+    assert!(journal.looked_at_owned() > 3);
     worker.shutdown().await;
 }

@@ -68,6 +68,8 @@ pub(crate) struct Faulty {
     /// How many transactions of steps are still to be rolled back in favour of others: as they begin, as they commit.
     contended: [AtomicUsize; 2],
     looked_at_owned: AtomicUsize,
+    /// How many such looks are still to fail.
+    refused_looks: AtomicUsize,
     claimed: AtomicUsize,
     refuses_claims: AtomicBool,
     /// Whether nobody can enlist, and how many could not.
@@ -102,6 +104,7 @@ impl Faulty {
             loses_signals: AtomicUsize::new(0),
             contended: [AtomicUsize::new(0), AtomicUsize::new(0)],
             looked_at_owned: AtomicUsize::new(0),
+            refused_looks: AtomicUsize::new(0),
             claimed: AtomicUsize::new(0),
             notified: AtomicUsize::new(0),
             asked: Asked::default(),
@@ -157,6 +160,11 @@ impl Faulty {
     /// Whether claims fail from now on.
     pub(crate) fn refuse_claims(&self, refuses: bool) {
         self.refuses_claims.store(refuses, Ordering::SeqCst);
+    }
+
+    /// Lets so many of the next looks at what a node owns fail.
+    pub(crate) fn refuse_looks(&self, count: usize) {
+        self.refused_looks.store(count, Ordering::SeqCst);
     }
 
     /// Whether nobody can enlist from now on.
@@ -247,6 +255,9 @@ impl Journal for Faulty {
 
     async fn owned(&self, node: NodeId) -> Result<Vec<ClaimedRun>> {
         self.looked_at_owned.fetch_add(1, Ordering::SeqCst);
+        if takes_one(&self.refused_looks) {
+            return Err(Error::Unavailable("as planned".into()));
+        }
         self.inner.owned(node).await
     }
 
