@@ -75,11 +75,10 @@ impl Histories {
 
     /// The run that began by itself of which this one is a copy, of a copy; or the run itself.
     pub(crate) fn root(&self, run: RunId) -> RunId {
-        let mut root = run;
-        while let Some(origin) = self.get(root).and_then(History::origin) {
-            root = origin;
-        }
-        root
+        let before = |run: &RunId| self.get(*run).and_then(History::origin);
+        // Copies in a circle, which no journal should have, end too.
+        let line = std::iter::successors(Some(run), before).take(self.runs() + 1);
+        line.last().unwrap_or(run)
     }
 
     /// Whether a run began by itself under its workflow id, and not as one that was taken back.
@@ -94,8 +93,11 @@ impl Histories {
         if history.kept().any(cancels) {
             return true;
         }
-        let parent = history.info.parent.and_then(|parent| self.get(parent));
-        parent.is_some_and(|parent| parent.was_reset() || self.is_shaken(parent))
+        let above = |history: &&History| history.info.parent.and_then(|parent| self.get(parent));
+        // Families in a circle, which no journal should have, end too.
+        let line = std::iter::successors(Some(history), above).take(self.runs() + 1);
+        line.skip(1)
+            .any(|parent| parent.was_reset() || parent.kept().any(cancels))
     }
 
     /// The other runs of the same workflow id.
@@ -143,7 +145,12 @@ impl History {
             .map_or(0, |last| last + 1)
     }
 
-    /// The run whose first records it began with.
+    /// Whether its first records are those of another run.
+    pub(crate) fn is_copy(&self) -> bool {
+        self.own_from() > 0
+    }
+
+    /// The run whose first records it began with; nothing, too, if the record that names it cannot be read.
     pub(crate) fn origin(&self) -> Option<RunId> {
         #[derive(Deserialize)]
         struct Origin {
@@ -345,6 +352,7 @@ pub(super) mod tests {
         assert_eq!(all.next_after(0), Some(1_000_000));
         assert_eq!((all.runs(), all.records()), (1, 2));
     }
+
     fn cancel_requested(position: u32) -> Record {
         record(position, RecordKind::CancelRequested, None, "")
     }
@@ -374,6 +382,22 @@ pub(super) mod tests {
         let third = all.get(run(3)).unwrap();
         assert_eq!(third.origin(), Some(run(2)));
         assert_eq!((third.kept().count(), third.own().count()), (3, 1));
+    }
+
+    #[test]
+    fn copies_in_a_circle_have_an_end() {
+        let copy_of = |number, origin| {
+            let records = vec![
+                record(0, RecordKind::Started, None, "{}"),
+                forked(1, origin),
+            ];
+            let mut copy = history_of(number, "top-1", RunStatus::Failed, records);
+            copy.info.parent = Some(run(origin));
+            copy
+        };
+        let all = histories(vec![copy_of(1, 2), copy_of(2, 1)]);
+        assert!([1, 2].map(run).contains(&all.root(run(1))));
+        assert!(!all.is_shaken(all.get(run(1)).unwrap()));
     }
 
     #[test]

@@ -32,14 +32,24 @@ pub(super) fn check_run(history: &History, all: &Histories, found: &mut Vec<Viol
         "activity/effect" | "fan-out/branch" => expect_status(history, RunStatus::Completed),
         other => Err(format!("nobody knows the workflow {other}")),
     };
-    let children = ended.and_then(|()| children(history, all));
-    if let Err(detail) = children {
+    let is_right = ended
+        .and_then(|()| names_origin(history))
+        .and_then(|()| children(history, all));
+    if let Err(detail) = is_right {
         let run = history.info.run;
         let detail = format!(
             "run {run} ({}): {detail}",
             history.info.workflow_id.as_str()
         );
         found.push(Violation::new("expected results", detail));
+    }
+}
+
+/// What a copy says about the run that it is one of can be read.
+fn names_origin(history: &History) -> Result<(), String> {
+    match history.is_copy() && history.origin().is_none() {
+        true => Err("it does not say whose copy it is".into()),
+        false => Ok(()),
     }
 }
 
@@ -346,6 +356,22 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_copy_that_does_not_say_of_which_run_is_found() {
+        for (origin, rules) in [
+            ("{}", &["expected results"][..]),
+            (r#"{"run":7}"#, &["expected results"]),
+        ] {
+            let records = vec![
+                record(0, RecordKind::Started, None, "{}"),
+                record(1, RecordKind::Forked, None, origin),
+                record(2, RecordKind::Failed, None, "{}"),
+            ];
+            let copy = history(RunStatus::Failed, records);
+            check(&[until_cancelled()], vec![copy], rules);
+        }
+    }
+
+    #[test]
     fn a_run_that_was_taken_back_has_one_in_its_place() {
         let started = || record(0, RecordKind::Started, None, "{}");
         let taken_back = |next| {
@@ -375,6 +401,7 @@ pub(super) mod tests {
         let strange = vec![taken_back(2), copy_of(7, "top-1")];
         check(&top, strange, &["expected results", "started once"]);
     }
+
     /// A program under the workflow id `top-1` that wrote these records after its start.
     pub(crate) fn program_of(
         number: u128,
@@ -424,6 +451,7 @@ pub(super) mod tests {
         check(&started, vec![run(1, 1), run(2, 2)], &["started once"]);
         check(&started, Vec::new(), &["started once"]);
     }
+
     pub(crate) fn child_of(parent: u128, number: u128) -> History {
         let records = vec![
             record(0, RecordKind::Started, None, "{}"),
