@@ -213,6 +213,22 @@ impl Fleet {
         Ok(status)
     }
 
+    /// Waits until at least half of them listen, as long as a worker may take.
+    pub(crate) async fn wait_until_half_listen(&mut self, pids: &[u32]) -> anyhow::Result<()> {
+        let until = Instant::now() + STOPS_WITHIN;
+        while Instant::now() < until {
+            let mut listen = 0;
+            for pid in pids {
+                listen += usize::from(self.node_of(*pid)?.is_some());
+            }
+            if 2 * listen >= pids.len() {
+                break;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    }
+
     /// A process that has only just begun knows nothing of signals. One that enlisted does.
     async fn wait_until_it_listens(&mut self, worker: &mut Worker) -> anyhow::Result<()> {
         let until = Instant::now() + STOPS_WITHIN;

@@ -13,7 +13,7 @@ use sync_workflow::{
 };
 use tokio::task::JoinSet;
 
-use super::{Fault, Field, Held, Proof, Strike, now, processes::kill_some};
+use super::{Fault, Field, Held, Proof, Strike, now, processes::kill_anyone};
 use crate::{
     load::{Plan, Started, again, signal},
     program::{Input, Step},
@@ -52,14 +52,14 @@ impl Fault for Again {
         programs.truncate(field.rng.usize(1..=MOST));
         let kill = field.rng.u8(..3);
         if kill == 0 {
-            kill_some(field, 1).await?;
+            kill_anyone(field).await?;
         }
         let mut strikes = Vec::new();
         for run in &programs {
             strikes.push(self.begin_again(field, &client, run).await?);
         }
         if kill == 1 {
-            kill_some(field, 1).await?;
+            kill_anyone(field).await?;
         }
         Ok(strikes)
     }

@@ -12,7 +12,7 @@ use sync_workflow::{
 };
 use tokio::time::{Instant, sleep};
 
-use super::{Fault, Field, Held, Proof, Strike, now, processes::kill_some};
+use super::{Fault, Field, Held, Proof, Strike, now, processes::kill_anyone};
 use crate::load::again;
 
 /// Pauses some runs, kills a worker meanwhile, and lets them go on.
@@ -39,7 +39,7 @@ impl Fault for Holding {
             ask(&client, run, true).await?;
         }
         if field.rng.bool() {
-            kill_some(field, 1).await?;
+            kill_anyone(field).await?;
         }
         let held = paused(&client, &open).await?;
         field.wait_up_to(Duration::from_millis(400)).await;

@@ -31,9 +31,21 @@ impl Fault for Kill {
     }
 }
 
-/// Kills some workers at the same time, and starts others.
+/// Kills some workers at the same time, of which at least half have begun, and starts others.
 pub(super) async fn kill_some(field: &mut Field, most: usize) -> anyhow::Result<Vec<Strike>> {
     let victims = field.some(most);
+    // However long a worker takes to begin on this machine.
+    field.fleet.wait_until_half_listen(&victims).await?;
+    kill_these(field, victims).await
+}
+
+/// Kills a worker, which may have only just been started, and starts another one.
+pub(super) async fn kill_anyone(field: &mut Field) -> anyhow::Result<()> {
+    let victim = field.anyone();
+    kill_these(field, vec![victim]).await.map(drop)
+}
+
+async fn kill_these(field: &mut Field, victims: Vec<u32>) -> anyhow::Result<Vec<Strike>> {
     let places: Vec<_> = victims.iter().map(|pid| field.fleet.serves(*pid)).collect();
     let at = now();
     field.fleet.kill(&victims).await?;
