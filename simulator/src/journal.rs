@@ -107,6 +107,10 @@ impl Journal for FaultyJournal {
         self.link.world.profile.commits.at_once
     }
 
+    fn writes_at_once(&self) -> usize {
+        self.link.world.profile.commits.writes_at_once
+    }
+
     async fn enlist(&self, node: NodeId, lease: Duration) -> Result<Timestamp> {
         let process = self.link.process;
         if self.link.is_dead() {

@@ -94,6 +94,8 @@ pub(crate) struct Limits {
 pub(crate) struct Commits {
     /// How many commits of a node may be under way at once.
     pub(crate) at_once: usize,
+    /// How many of these the journal writes at the same time.
+    pub(crate) writes_at_once: usize,
     /// How much may wait.
     pub(crate) queue: usize,
     /// The most in one batch.
@@ -236,14 +238,17 @@ impl Commits {
         if rng.u32(0..10) < 3 {
             return Self {
                 at_once: 2,
+                writes_at_once: rng.usize(1..=2),
                 queue: 4_096,
                 batch: 1_024,
                 worth_dividing: 64,
                 births: 256,
             };
         }
+        let at_once = rng.usize(1..=3);
         Self {
-            at_once: rng.usize(1..=3),
+            at_once,
+            writes_at_once: rng.usize(1..=at_once),
             queue: rng.usize(1..=6),
             batch: rng.usize(1..=6),
             worth_dividing: rng.usize(2..=3),

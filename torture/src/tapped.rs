@@ -113,6 +113,10 @@ impl Journal for Tapped {
         self.journal.commits_at_once()
     }
 
+    fn writes_at_once(&self) -> usize {
+        self.journal.writes_at_once()
+    }
+
     async fn separate(&self) -> Result<Option<Arc<dyn Journal>>> {
         let Some(journal) = self.journal.separate().await? else {
             return Ok(None);

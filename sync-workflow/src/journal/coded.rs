@@ -321,6 +321,10 @@ impl Journal for Coded {
         self.journal.commits_at_once()
     }
 
+    fn writes_at_once(&self) -> usize {
+        self.journal.writes_at_once()
+    }
+
     fn max_payload_bytes(&self) -> usize {
         self.codecs.max_payload_bytes()
     }

@@ -111,9 +111,15 @@ pub trait Journal: Send + Sync + 'static {
         Ok(None)
     }
 
-    /// How many commits of a node are worth having under way at once. A journal with one writer needs no
-    /// more than one.
+    /// How many commits of a node are worth having under way at once: those that the journal writes at the same time, and
+    /// those that wait in line, so that it writes without a pause.
     fn commits_at_once(&self) -> usize {
+        1
+    }
+
+    /// How many of these the journal writes at the same time. Where it is one, a transaction that is open keeps every
+    /// other waiting.
+    fn writes_at_once(&self) -> usize {
         1
     }
 

@@ -133,9 +133,13 @@ impl Room<'_> {
 /// above all. Beside it, or instead, there may be batches that add records and runs and change nothing, as many in all
 /// as the journal can use.
 ///
-/// Where there is much to do, it is divided: one part is being worked on by the runs while the journal has the others.
+/// Where there is much to do, it is divided: one part is being worked on by the runs while the journal writes the others.
 pub(crate) async fn run(node: Arc<Node>, queue: mpsc::Receiver<Work>) {
     let at_once = node.journal.commits_at_once().max(1);
+    let parts = match at_once {
+        1 => 1,
+        _ => node.journal.writes_at_once() + 1,
+    };
     let limits = node.settings.commits;
     let mut gathered = Gathered::new(queue, limits);
     let mut under_way = FuturesUnordered::new();
@@ -155,7 +159,7 @@ pub(crate) async fn run(node: Arc<Node>, queue: mpsc::Receiver<Work>) {
         let mut wait_until = None;
         while under_way.len() < at_once {
             let around = Around {
-                at_once,
+                parts,
                 in_flight,
                 told: node.told.unanswered(),
                 has_waited,

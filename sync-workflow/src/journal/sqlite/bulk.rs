@@ -59,13 +59,16 @@ impl Bulk {
         items: &[T],
         bind: impl Fn(Bound, &T) -> Bound,
     ) -> Result<()> {
-        for (size, chunk) in chunks(items, self.is_padded) {
-            self.bound(size, chunk, &bind)
-                .execute(&mut *connection)
-                .await
-                .map_err(failed)?;
-        }
-        Ok(())
+        execute(connection, self.bind(items, bind)).await
+    }
+
+    /// The statements over all items, with their values.
+    pub(super) fn bind<T>(
+        &'static self,
+        items: &[T],
+        bind: impl Fn(Bound, &T) -> Bound,
+    ) -> impl Iterator<Item = Bound> {
+        chunks(items, self.is_padded).map(move |(size, chunk)| self.bound(size, chunk, &bind))
     }
 
     /// Runs the statement over all items and gathers the rows that it returns.
@@ -117,6 +120,17 @@ impl Bulk {
             format!("{}{}{}", self.head, rows, self.tail)
         })
     }
+}
+
+/// Runs statements one after the other.
+pub(super) async fn execute(
+    connection: &mut SqliteConnection,
+    statements: impl IntoIterator<Item = Bound>,
+) -> Result<()> {
+    for statement in statements {
+        statement.execute(&mut *connection).await.map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// Cuts items into chunks for the fixed sizes; each comes with the number of its size. With `is_padded` the last one may

@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 
+use futures_util::future::join;
 use sqlx::SqliteConnection;
 
 use super::{
     attempt,
+    bulk::{self, Bound},
     error::{StepEnded, failed},
     node as lease, published, record, run, signal, start, tag,
     transition::{self, Arrivals, Suspension},
@@ -27,21 +29,32 @@ pub(super) async fn commit(
     batch: &Batch,
     now: Micros,
 ) -> Result<BatchOutcome> {
-    let lost = record::refused(connection, node, &batch.runs).await?;
+    let all: Vec<&RunCommit> = batch.runs.iter().collect();
+    // Seldom is a run lost, so the statements get their values while the journal looks.
+    let (lost, appends) = join(record::refused(connection, node, &batch.runs), async {
+        appends(&all, now)
+    })
+    .await;
+    let lost = lost?;
     // A node that is gone holds no runs: its row went in the transaction that freed them.
     if !lost.is_empty() || batch.runs.is_empty() {
         lease::check(connection, node).await?;
     }
-    let happening: Vec<&RunCommit> = batch
-        .runs
-        .iter()
-        .filter(|commit| !lost.contains(&commit.run))
-        .collect();
+    let (happening, appends) = match lost.is_empty() {
+        true => (all, appends),
+        false => {
+            let mut kept = all;
+            kept.retain(|commit| !lost.contains(&commit.run));
+            let appends = self::appends(&kept, now);
+            (kept, appends)
+        }
+    };
     let transitions = Transitions::of(&happening);
     let mut outcome = BatchOutcome::default();
     let mut arrivals = Arrivals::new();
 
-    write_rows(connection, &happening, now).await?;
+    bulk::execute(connection, appends).await?;
+    write_rows(connection, &happening).await?;
     outcome.watched = publish(connection, &happening, now).await?;
     outcome.awaited =
         transition::close(connection, &transitions.closings, &mut arrivals, now).await?;
@@ -125,14 +138,13 @@ impl<'a> Transitions<'a> {
     }
 }
 
-/// Writes what belongs to the runs alone.
-async fn write_rows(
-    connection: &mut SqliteConnection,
-    commits: &[&RunCommit],
-    now: Micros,
-) -> Result<()> {
-    let records = of_runs(commits, |commit| &commit.records);
-    record::append(connection, &records, now).await?;
+/// The statements that append the records of runs.
+fn appends(commits: &[&RunCommit], now: Micros) -> Vec<Bound> {
+    record::inserts(&of_runs(commits, |commit| &commit.records), now)
+}
+
+/// Writes what belongs to the runs alone, beside their records.
+async fn write_rows(connection: &mut SqliteConnection, commits: &[&RunCommit]) -> Result<()> {
     tag::change(connection, &of_runs(commits, |commit| &commit.tags)).await?;
     attempt::keep(connection, &of_runs(commits, |commit| &commit.attempts)).await?;
     let settled: Vec<_> = of_runs(commits, |commit| &commit.settled_attempts)

@@ -130,6 +130,12 @@ async fn detached<T: Send + 'static>(
 
 #[async_trait]
 impl Journal for SqliteJournal {
+    /// While one is written, the next waits for its turn: from one to the other it is not far then, however busy the
+    /// runtime is.
+    fn commits_at_once(&self) -> usize {
+        2
+    }
+
     async fn separate(&self) -> Result<Option<Arc<dyn Journal>>> {
         let file = self.file.separate().await?;
         Ok(Some(Arc::new(Self {

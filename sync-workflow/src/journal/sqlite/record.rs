@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{
-    bulk::Bulk,
+    bulk::{self, Bound, Bulk},
     error::failed,
     value::{Micros, bytes, column, corrupt, micros, number, run_id, timestamp},
 };
@@ -55,7 +55,12 @@ pub(super) async fn append(
     records: &[(RunId, &Record)],
     now: Micros,
 ) -> Result<()> {
-    insert(connection, records, |(run, record)| (*run, record, now)).await
+    bulk::execute(connection, inserts(records, now)).await
+}
+
+/// The statements that append records.
+pub(super) fn inserts(records: &[(RunId, &Record)], now: Micros) -> Vec<Bound> {
+    bound(records, |(run, record)| (*run, record, now))
 }
 
 /// Inserts the records of a run from another journal, each with its own time.
@@ -64,17 +69,14 @@ pub(super) async fn import(
     run: RunId,
     records: &[HistoryRecord],
 ) -> Result<()> {
-    insert(connection, records, |item| {
+    let inserts = bound(records, |item| {
         (run, &item.record, micros(item.recorded_at))
-    })
-    .await
+    });
+    bulk::execute(connection, inserts).await
 }
 
-async fn insert<T>(
-    connection: &mut SqliteConnection,
-    items: &[T],
-    row: impl Fn(&T) -> (RunId, &Record, Micros),
-) -> Result<()> {
+/// The statements that insert rows.
+fn bound<T>(items: &[T], row: impl Fn(&T) -> (RunId, &Record, Micros)) -> Vec<Bound> {
     static INSERT: Bulk = Bulk::padded(
         "WITH new (run, position, kind, command, name, fingerprint, payload, recorded_at) AS (VALUES ",
         "(?,?,?,?,?,?,?,?)",
@@ -83,7 +85,7 @@ async fn insert<T>(
            SELECT * FROM new WHERE run IS NOT NULL",
     );
     INSERT
-        .execute(connection, items, |statement, item| {
+        .bind(items, |statement, item| {
             let (run, record, at) = row(item);
             statement
                 .bind(run.as_uuid())
@@ -95,7 +97,7 @@ async fn insert<T>(
                 .bind(record.payload.to_vec())
                 .bind(at)
         })
-        .await
+        .collect()
 }
 
 /// The position after the last one of a run.

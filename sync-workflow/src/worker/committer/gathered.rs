@@ -29,8 +29,8 @@ pub(super) struct Share {
 /// What there is beside what was gathered.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Around {
-    /// How many batches may be under way.
-    pub(super) at_once: usize,
+    /// How many parts much is divided into.
+    pub(super) parts: usize,
     /// The weight of those that are.
     pub(super) in_flight: usize,
     /// How many runs were told something that they have not answered yet.
@@ -127,9 +127,8 @@ impl Gathered {
     /// The next batch: everything, or what changes nothing while a batch that does is under way.
     ///
     /// Where there is much, here, under way or about to come, a batch has an equal part of it: there is one part for
-    /// each batch that may be under way, and one for the runs to work on meanwhile. A journal with one writer is given
-    /// everything at once, for there a commit costs more than the pause. A batch waits for its part as long as those who
-    /// were told something may bring it.
+    /// each batch that the journal writes at the same time, and one for the runs to work on meanwhile. A batch waits for
+    /// its part as long as those who were told something may bring it.
     pub(super) fn next_share(&mut self, is_occupied: bool, around: Around) -> Next {
         let here = match is_occupied {
             true => weight(&self.adding),
@@ -141,11 +140,7 @@ impl Gathered {
         let all = here + around.in_flight + around.told;
         let mut most = self.limits.batch;
         if all >= self.limits.worth_dividing {
-            let parts = match around.at_once {
-                1 => 1,
-                lanes => lanes + 1,
-            };
-            most = most.min(all.div_ceil(parts));
+            most = most.min(all.div_ceil(around.parts));
             if here < most && around.told > 0 && !around.has_waited {
                 return Next::Wait(around.told.saturating_sub(most - here));
             }
@@ -241,7 +236,7 @@ mod tests {
 
     /// Nothing under way, nobody told.
     const QUIET: Around = Around {
-        at_once: 2,
+        parts: 3,
         in_flight: 0,
         told: 0,
         has_waited: false,
@@ -302,12 +297,15 @@ mod tests {
             ..QUIET
         };
         assert_eq!(count(many.next_share(false, one_under_way)), 100);
-        let one_writer = Around {
-            at_once: 1,
+        let all_together = Around {
+            parts: 1,
             told: 100,
             ..QUIET
         };
-        assert!(matches!(many.next_share(false, one_writer), Next::Wait(0)));
+        assert!(matches!(
+            many.next_share(false, all_together),
+            Next::Wait(0)
+        ));
         let mut few = many_gathered(&[1; WORTH_DIVIDING - 1], &[]).await;
         assert_eq!(count(few.next_share(false, QUIET)), WORTH_DIVIDING - 1);
     }
@@ -316,7 +314,7 @@ mod tests {
     async fn a_batch_waits_for_its_part_while_those_who_were_told_may_bring_it() {
         let mut few = many_gathered(&[1; 20], &[]).await;
         let busy = Around {
-            at_once: 2,
+            parts: 3,
             in_flight: 100,
             told: 180,
             has_waited: false,

@@ -159,7 +159,7 @@ impl Driver {
 
     /// Whether a transaction that is open may keep every commit waiting, also one that it waits for itself.
     pub(super) fn has_one_writer(&self) -> bool {
-        self.node.journal.commits_at_once() <= 1
+        self.node.journal.writes_at_once() <= 1
     }
 
     /// Rolls back the steps that are ready and keep what comes before them from being committed. They are tried again

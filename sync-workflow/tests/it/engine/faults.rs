@@ -230,6 +230,10 @@ impl Journal for Faulty {
         self.inner.commits_at_once()
     }
 
+    fn writes_at_once(&self) -> usize {
+        self.inner.writes_at_once()
+    }
+
     async fn commit(&self, node: NodeId, batch: &Batch) -> Result<BatchOutcome> {
         let prelude = (self.prelude.lock().unwrap())();
         prelude.await;
