@@ -353,6 +353,12 @@ pub async fn a_fork_shows_what_the_runs_before_its_origin_showed(
     let copy = world.fork_to(fork(origin.run, 1, "b")).await?;
     assert_eq!(world.published(&latest("b"), "answer").await?, shown);
     assert!(world.published(&RunSelector::Run(copy), "answer").await?.is_some());
+    // A copy of a copy has what the first one was given.
+    let copies = [(1, "d"), (2, "e")].map(|(first, id)| fork(copy, first, id));
+    for copy_of_copy in copies {
+        let copy_of_copy = RunSelector::Run(world.fork_to(copy_of_copy).await?);
+        assert_eq!(world.published(&copy_of_copy, "answer").await?, shown);
+    }
     world.close(origin.run, 1).await?;
     world.fork_to(reset(origin.run, 1, &[])).await?;
     assert_eq!(world.published(&latest("a"), "answer").await?, shown);

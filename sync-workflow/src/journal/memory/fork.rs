@@ -148,10 +148,12 @@ impl State {
         self.chains.insert(fork.run, copy);
     }
 
-    /// Shows in the new chain what the runs showed that the origin continues, and answered.
+    /// Shows in the new chain what the runs showed that the origin continues, or is a copy of, and answered.
     fn hand_published_on(&mut self, fork: &Fork) {
-        let origin = self.runs.get(&fork.origin);
-        let Some(origin) = origin.filter(|origin| origin.chain != fork.origin) else {
+        let is_fork = |(record, _): &(Record, Timestamp)| record.kind == RecordKind::Forked;
+        let inherits =
+            |origin: &&Run| origin.chain != fork.origin || origin.records.iter().any(is_fork);
+        let Some(origin) = self.runs.get(&fork.origin).filter(inherits) else {
             return;
         };
         let shown = self.published.get(&origin.chain).into_iter().flatten();

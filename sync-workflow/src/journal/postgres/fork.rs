@@ -118,12 +118,14 @@ LEFT JOIN later l ON l.name = s.name
 ORDER BY s.sequence"
 );
 
-// What the runs showed that the origin continues, and answered: its own code shows again what it showed.
+// What the runs showed that the origin continues, or is a copy of, and answered: its own code shows again what it
+// showed.
 const COPY_PUBLISHED: &str = "
 INSERT INTO sync_workflow.published (chain_id, revision, published_at, name, payload)
 SELECT $3, p.revision, p.published_at, p.name, p.payload
 FROM sync_workflow.published p JOIN sync_workflow.runs o ON o.run_id = $1
-WHERE p.chain_id = $2 AND o.run_id <> $2 AND p.published_at <= o.created_at";
+WHERE p.chain_id = $2 AND p.published_at <= o.created_at
+  AND (o.run_id <> $2 OR EXISTS (SELECT 1 FROM sync_workflow.journal r WHERE r.run_id = $1 AND r.kind = $4))";
 
 type LookRow = (
     Uuid,
@@ -360,7 +362,8 @@ async fn copy_published(
     let query = sqlx::query(COPY_PUBLISHED)
         .bind(fork.origin.as_uuid())
         .bind(chain.as_uuid())
-        .bind(fork.run.as_uuid());
+        .bind(fork.run.as_uuid())
+        .bind(RecordKind::Forked.code());
     query.execute(connection).await.map(drop)
 }
 

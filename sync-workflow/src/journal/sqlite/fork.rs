@@ -178,7 +178,8 @@ async fn copy_signals(connection: &mut SqliteConnection, fork: &Fork, chain: Run
     Ok(())
 }
 
-/// Copies what the runs showed that the origin continues, and answered: its own code shows again what it showed.
+/// Copies what the runs showed that the origin continues, or is a copy of, and answered: its own code shows again what
+/// it showed.
 async fn copy_published(
     connection: &mut SqliteConnection,
     fork: &Fork,
@@ -188,11 +189,13 @@ async fn copy_published(
         "INSERT INTO sync_workflow_published (chain, name, revision, payload, published_at)
          SELECT ?1, p.name, p.revision, p.payload, p.published_at
          FROM sync_workflow_published AS p JOIN sync_workflow_runs AS origin ON origin.run = ?2
-         WHERE p.chain = ?3 AND origin.run <> ?3 AND p.published_at <= origin.created_at",
+         WHERE p.chain = ?3 AND p.published_at <= origin.created_at
+           AND (origin.run <> ?3 OR EXISTS (SELECT 1 FROM sync_workflow_records WHERE run = ?2 AND kind = ?4))",
     )
     .bind(fork.run.as_uuid())
     .bind(fork.origin.as_uuid())
     .bind(chain.as_uuid())
+    .bind(RecordKind::Forked.code())
     .execute(connection)
     .await
     .map_err(failed)?;

@@ -31,7 +31,7 @@ pub(super) struct Share {
 pub(super) struct Around {
     /// How many parts much is divided into.
     pub(super) parts: usize,
-    /// The weight of those that are.
+    /// The weight of the batches that are under way.
     pub(super) in_flight: usize,
     /// How many runs were told something that they have not answered yet.
     pub(super) told: usize,
