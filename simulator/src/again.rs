@@ -20,7 +20,10 @@ use sync_workflow::{
     Client,
     client::{ForkError, ForkPoint},
     id::{CommandId, Position, RunId},
-    journal::{Batch, Fork, ForkOutcome, ForkTarget, Inbox, Journal, Result, RunInfo, RunSelector},
+    journal::{
+        Batch, Fork, ForkOutcome, ForkTarget, Inbox, Journal, Published, Result, RunInfo,
+        RunSelector,
+    },
     record::{Record, RecordKind},
     status::RunStatus,
 };
@@ -34,6 +37,7 @@ use crate::{
     mutant::Mutant,
     process::Link,
     program::{Script, id_in_line, in_fork, line_of},
+    shown::{PROGRESS, draws, published},
     world::{World, at_once},
 };
 
@@ -209,6 +213,8 @@ struct Before {
     /// Whether it is the last one of its workflow id.
     is_latest: bool,
     records: Vec<Record>,
+    /// What the origin shows.
+    shown: Option<Published>,
     /// The children that are awaited at the place, as far as they are open and the origin's.
     children: Vec<RunInfo>,
 }
@@ -227,6 +233,7 @@ impl Before {
         Some(Self {
             is_latest: latest.is_some_and(|latest| latest.run == fork.origin),
             children: children.filter(is_its_own).collect(),
+            shown: published(world, &RunSelector::Run(fork.origin), PROGRESS),
             origin,
             records,
         })
@@ -263,6 +270,10 @@ impl Before {
             }
             true | false => {}
         }
+        if !self.takes_place(fork) {
+            let shows = published(world, &RunSelector::Run(fork.run), PROGRESS);
+            self.check_inherited(shows.as_ref())?;
+        }
         let parent = match fork.target {
             ForkTarget::Same { .. } => fork.run,
             ForkTarget::New(_) => fork.origin,
@@ -277,6 +288,24 @@ impl Before {
             }
         }
         Ok(())
+    }
+
+    /// What was shown before the origin began, its copy shows too, and nothing that the origin shows itself.
+    fn check_inherited(&self, shows: Option<&Published>) -> std::result::Result<(), String> {
+        let Some(shown) = &self.shown else {
+            return Ok(());
+        };
+        let is_own = draws(&self.records, &shown.payload);
+        let is_later = shown.at > self.origin.created_at;
+        // The journal goes by its clock, which may have been set back in between.
+        if is_own != is_later {
+            return Ok(());
+        }
+        let wanted = Some(shown).filter(|_| !is_own);
+        match shows == wanted {
+            true => Ok(()),
+            false => Err(format!("it shows {shows:?} and was given {wanted:?}")),
+        }
     }
 
     fn take_note(&self, world: &World, fork: &Fork) {

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The name under which a program publishes.
-const PROGRESS: &str = "progress";
+pub(crate) const PROGRESS: &str = "progress";
 /// The tag that a program sets.
 const MARK: &str = "mark";
 
@@ -80,12 +80,9 @@ pub(crate) fn check_commit(world: &World, commit: &RunCommit) {
 fn look(world: &World, commit: &RunCommit) -> Result<(), String> {
     let run = RunSelector::Run(commit.run);
     for publication in &commit.published {
-        let is_drawn = |record: &Record| {
-            record.kind == RecordKind::SideEffect
-                && *record.name == *SHOWN
-                && record.payload == publication.payload
-        };
-        if *publication.name == *PROGRESS && !records(world, commit.run).iter().any(is_drawn) {
+        if *publication.name == *PROGRESS
+            && !draws(&records(world, commit.run), &publication.payload)
+        {
             return Err("it shows a value that is not in its journal".into());
         }
     }
@@ -101,6 +98,12 @@ fn look(world: &World, commit: &RunCommit) -> Result<(), String> {
         .iter()
         .filter(|record| is_effect(record, ANSWERED))
         .try_for_each(|asked| check_answer(world, &run, asked))
+}
+
+/// Whether a value that was shown was drawn in these records.
+pub(crate) fn draws(records: &[Record], value: &[u8]) -> bool {
+    let mut drawn = records.iter().filter(|record| is_effect(record, SHOWN));
+    drawn.any(|record| *record.payload == *value)
 }
 
 /// What a chain shows in the end is what its runs drew last. One that was begun again may show besides what its origin showed
@@ -246,7 +249,7 @@ pub(crate) fn count(told: &Told) -> [u64; 3] {
     ]
 }
 
-fn published(world: &World, run: &RunSelector, name: &str) -> Option<Published> {
+pub(crate) fn published(world: &World, run: &RunSelector, name: &str) -> Option<Published> {
     at_once(world.journal.published(run, name)).ok().flatten()
 }
 
