@@ -140,7 +140,7 @@ impl<'a> Transitions<'a> {
 
 /// The statements that append the records of runs.
 fn appends(commits: &[&RunCommit], now: Micros) -> Vec<Bound> {
-    record::inserts(&of_runs(commits, |commit| &commit.records), now)
+    record::inserts(&of_runs(commits, |commit| &commit.records), now).collect()
 }
 
 /// Writes what belongs to the runs alone, beside their records.

@@ -59,8 +59,8 @@ pub(super) async fn append(
 }
 
 /// The statements that append records.
-pub(super) fn inserts(records: &[(RunId, &Record)], now: Micros) -> Vec<Bound> {
-    bound(records, |(run, record)| (*run, record, now))
+pub(super) fn inserts(records: &[(RunId, &Record)], now: Micros) -> impl Iterator<Item = Bound> {
+    bound(records, move |(run, record)| (*run, record, now))
 }
 
 /// Inserts the records of a run from another journal, each with its own time.
@@ -69,14 +69,17 @@ pub(super) async fn import(
     run: RunId,
     records: &[HistoryRecord],
 ) -> Result<()> {
-    let inserts = bound(records, |item| {
+    let inserts = bound(records, move |item| {
         (run, &item.record, micros(item.recorded_at))
     });
     bulk::execute(connection, inserts).await
 }
 
 /// The statements that insert rows.
-fn bound<T>(items: &[T], row: impl Fn(&T) -> (RunId, &Record, Micros)) -> Vec<Bound> {
+fn bound<T>(
+    items: &[T],
+    row: impl Fn(&T) -> (RunId, &Record, Micros),
+) -> impl Iterator<Item = Bound> {
     static INSERT: Bulk = Bulk::padded(
         "WITH new (run, position, kind, command, name, fingerprint, payload, recorded_at) AS (VALUES ",
         "(?,?,?,?,?,?,?,?)",
@@ -84,20 +87,18 @@ fn bound<T>(items: &[T], row: impl Fn(&T) -> (RunId, &Record, Micros)) -> Vec<Bo
              (run, position, kind, command, name, fingerprint, payload, recorded_at)
            SELECT * FROM new WHERE run IS NOT NULL",
     );
-    INSERT
-        .bind(items, |statement, item| {
-            let (run, record, at) = row(item);
-            statement
-                .bind(run.as_uuid())
-                .bind(record.position.0)
-                .bind(record.kind.code())
-                .bind(record.command.0)
-                .bind(Arc::clone(&record.name))
-                .bind(seal(run, record))
-                .bind(record.payload.to_vec())
-                .bind(at)
-        })
-        .collect()
+    INSERT.bind(items, move |statement, item| {
+        let (run, record, at) = row(item);
+        statement
+            .bind(run.as_uuid())
+            .bind(record.position.0)
+            .bind(record.kind.code())
+            .bind(record.command.0)
+            .bind(Arc::clone(&record.name))
+            .bind(seal(run, record))
+            .bind(record.payload.to_vec())
+            .bind(at)
+    })
 }
 
 /// The position after the last one of a run.
