@@ -117,10 +117,10 @@ pub trait Journal: Send + Sync + 'static {
         1
     }
 
-    /// How many of these the journal writes at the same time. Where it is one, a transaction that is open keeps every
-    /// other waiting.
+    /// How many of these the journal writes at the same time: all, unless it says less. Where it is one, a transaction that
+    /// is open keeps every other waiting.
     fn writes_at_once(&self) -> usize {
-        1
+        self.commits_at_once()
     }
 
     /// The longest payload of a record, and of the input of a run that is started in a transaction of its own, in bytes.

@@ -335,10 +335,6 @@ impl Journal for PostgresJournal {
         COMMITS_AT_ONCE
     }
 
-    fn writes_at_once(&self) -> usize {
-        COMMITS_AT_ONCE
-    }
-
     async fn signal(&self, signal: &NewSignal) -> Result<SignalOutcome> {
         check_signal(signal)?;
         signals::signal(&self.shared, signal, None).await

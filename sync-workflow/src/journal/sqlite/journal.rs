@@ -136,6 +136,10 @@ impl Journal for SqliteJournal {
         2
     }
 
+    fn writes_at_once(&self) -> usize {
+        1
+    }
+
     async fn separate(&self) -> Result<Option<Arc<dyn Journal>>> {
         let file = self.file.separate().await?;
         Ok(Some(Arc::new(Self {
