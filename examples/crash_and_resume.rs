@@ -18,9 +18,10 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, PgPool, SqlitePool};
 use sync_core::{EntityName, SyncType};
-use sync_engine::RunReport;
+use sync_engine::{RunReport, SyncHandle};
 use tokio::process::{Child, Command as Process};
 
 /// Kills a sync again and again, and compares what comes of it with the source.
@@ -34,6 +35,16 @@ struct Command {
     /// Syncs once and prints the report: what the parent starts and kills.
     #[arg(long, hide = true)]
     child: bool,
+    /// The run whose report the parent has read: the child takes the sync after it, which may be over already.
+    #[arg(long, hide = true)]
+    after: Option<String>,
+}
+
+/// What a child prints.
+#[derive(Serialize, Deserialize)]
+struct Synced {
+    run: String,
+    report: RunReport,
 }
 
 /// How long a child may be silent before the next one takes over.
@@ -57,18 +68,30 @@ const ENTITIES: [(&str, Entity); 9] = [
 async fn main() -> ExitCode {
     let command = Command::parse();
     if command.child {
-        return examples::exit_code(sync(command.arguments)).await;
+        return examples::exit_code(sync(command.arguments, command.after)).await;
     }
     examples::exit_code(crash(command)).await
 }
 
-async fn sync(arguments: Arguments) -> anyhow::Result<bool> {
+async fn sync(arguments: Arguments, after: Option<String>) -> anyhow::Result<bool> {
     let source = Source::open(&arguments).await?;
     let session = Session::start_with(&arguments, &source, "crash_and_resume", Some(LEASE)).await?;
-    let report = session.run(SyncType::Full).await?;
-    examples::print(&report, true)?;
+    // The sync of a child that was killed is open, or over with a report that nobody has read.
+    let handle = match session.latest(SyncType::Full).await? {
+        Some(latest) if after.is_none_or(|run| run != run_id(&latest)) => latest,
+        _ => session.start_sync(SyncType::Full).await?,
+    };
+    let synced = Synced {
+        run: run_id(&handle),
+        report: session.report(&handle).await?,
+    };
+    serde_json::to_writer(std::io::stdout(), &synced)?;
     session.end().await;
-    Ok(examples::is_success(&report))
+    Ok(examples::is_success(&synced.report))
+}
+
+fn run_id(handle: &SyncHandle) -> String {
+    handle.workflow().run_id().to_string()
 }
 
 async fn crash(command: Command) -> anyhow::Result<bool> {
@@ -126,6 +149,8 @@ async fn crash(command: Command) -> anyhow::Result<bool> {
 /// What happened over all rounds.
 #[derive(Default)]
 struct Tally {
+    /// The run whose report was read last.
+    last: Option<String>,
     kills: u32,
     syncs: u32,
     pages: u64,
@@ -179,7 +204,7 @@ async fn round(
     tally: &mut Tally,
 ) -> anyhow::Result<RunReport> {
     loop {
-        let mut child = start(arguments)?;
+        let mut child = start(arguments, tally.last.as_deref())?;
         let life = LONGEST_LIFE.mul_f64(fastrand::f64());
         if tally.kills < kills {
             let asked_before = control.log().requests;
@@ -201,11 +226,14 @@ async fn round(
                 String::from_utf8_lossy(&output.stderr).trim()
             );
         }
-        return serde_json::from_slice(&output.stdout).context("the report cannot be read");
+        let synced: Synced =
+            serde_json::from_slice(&output.stdout).context("the report cannot be read")?;
+        tally.last = Some(synced.run);
+        return Ok(synced.report);
     }
 }
 
-fn start(arguments: &Arguments) -> anyhow::Result<Child> {
+fn start(arguments: &Arguments, after: Option<&str>) -> anyhow::Result<Child> {
     let given = |value: &Option<String>| value.clone().unwrap_or_default();
     let child = Process::new(std::env::current_exe()?)
         .arg("--child")
@@ -224,6 +252,7 @@ fn start(arguments: &Arguments) -> anyhow::Result<Child> {
             &arguments.adapter,
         ])
         .args(["--rate-limit", "1000000"])
+        .args(after.iter().flat_map(|run| ["--after", run]))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -4,7 +4,7 @@ use std::{io::IsTerminal as _, time::Duration};
 
 use anyhow::Context as _;
 use sync_core::{AdapterName, OrgId, SyncType};
-use sync_engine::{RunReport, SyncEngine};
+use sync_engine::{RunReport, SyncEngine, SyncHandle};
 
 use crate::{Arguments, Source, bars::Bars};
 
@@ -66,13 +66,40 @@ impl Session {
     ///
     /// The sync has no report.
     pub async fn run(&self, sync_type: SyncType) -> anyhow::Result<RunReport> {
-        let handle = self
-            .engine
-            .start(&self.org, &self.adapter, sync_type)
-            .await?;
+        let handle = self.start_sync(sync_type).await?;
+        self.report(&handle).await
+    }
+
+    /// Starts a sync, or goes on with the one that is under way.
+    ///
+    /// # Errors
+    ///
+    /// The journal fails.
+    pub async fn start_sync(&self, sync_type: SyncType) -> anyhow::Result<SyncHandle> {
+        let handle = self.engine.start(&self.org, &self.adapter, sync_type);
+        let handle = handle.await?;
         if !handle.is_new() && self.shows_bars {
             eprintln!("goes on with the {sync_type} sync that was under way");
         }
+        Ok(handle)
+    }
+
+    /// The latest sync of this type, open or over.
+    ///
+    /// # Errors
+    ///
+    /// The journal fails.
+    pub async fn latest(&self, sync_type: SyncType) -> anyhow::Result<Option<SyncHandle>> {
+        let latest = self.engine.latest(&self.org, &self.adapter, sync_type);
+        Ok(latest.await?)
+    }
+
+    /// Awaits the report of a sync, with bars on a terminal.
+    ///
+    /// # Errors
+    ///
+    /// The sync has no report.
+    pub async fn report(&self, handle: &SyncHandle) -> anyhow::Result<RunReport> {
         if !self.shows_bars {
             return handle.report().await.context("the sync has no report");
         }

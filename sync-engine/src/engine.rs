@@ -92,6 +92,29 @@ impl SyncEngine {
         self.start(org, adapter, sync_type).await?.report().await
     }
 
+    /// The latest sync of this type, open or over; none if there was none. Whoever died before it had read the report
+    /// finds it here, where [`Self::start`] would begin the next sync.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Workflow`] when the journal fails.
+    pub async fn latest(
+        &self,
+        org: &OrgId,
+        adapter: &AdapterName,
+        sync_type: SyncType,
+    ) -> Result<Option<SyncHandle>, Error> {
+        let key = SyncKey::main(org, adapter, sync_type);
+        let handle = self
+            .client
+            .handle(MainSyncOrchestrator::workflow(), key.as_str());
+        match handle.await {
+            Ok(handle) => Ok(Some(SyncHandle(handle))),
+            Err(workflows::Error::NotFound) => Ok(None),
+            Err(error) => Err(Error::Workflow(error)),
+        }
+    }
+
     /// Where the latest sync of this type stands as a workflow; none if there was none.
     ///
     /// # Errors

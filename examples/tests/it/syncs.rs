@@ -1,5 +1,6 @@
 //! The sync examples, into SQLite and into Postgres.
 
+use mock_api::MockApi;
 use serde_json::Value;
 
 use crate::program::Program;
@@ -69,6 +70,31 @@ fn a_sync_that_is_killed_loses_nothing_on_postgres() {
     let ended = program.run(&["--people", "400", "--kills", "3", "--json"]);
     let _report = ended.summary();
     assert!(ended.err.contains("killed 3 times"), "{}", ended.err);
+}
+
+/// A child may be killed when its sync is over and before its report is read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_report_that_nobody_read_is_printed_by_the_next_child() {
+    let api = MockApi::builder().people(20).rate_limit(None).start();
+    let api = api.await.unwrap();
+    let (source, token) = (api.base_url(), api.token());
+    let program = Program::new("crash_and_resume");
+    let child = |after: &[&str]| {
+        let database = "sqlite:sync.db";
+        let arguments = [
+            &["--child", "--source", &source, "--token", &token][..],
+            &["--journal", database, "--destination", database],
+            &["--org", "acme"],
+            after,
+        ];
+        program.run(&arguments.concat()).summary()
+    };
+    let first = child(&[]);
+    assert_eq!(entity(&first["report"], "Person")["inserted"], 20);
+    assert_eq!(child(&[]), first);
+    let next = child(&["--after", first["run"].as_str().unwrap()]);
+    assert_ne!(next["run"], first["run"]);
+    assert_eq!(entity(&next["report"], "Person")["unchanged"], 20);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::world::{Database, ENTITIES, World, adapter, eventually, in_every_worl
 in_every_world![
     a_successor_goes_on_without_fetching_finished_pages_again,
     a_sync_that_is_shut_down_goes_on_in_the_next_process,
+    a_report_that_nobody_read_is_found_by_the_next_process,
 ];
 
 /// A process of its own, as far as one process can tell: when its runtime is gone, nothing of it runs on.
@@ -137,4 +138,33 @@ async fn a_sync_that_is_shut_down_goes_on_in_the_next_process(database: Database
     assert_eq!(report.status, SyncStatus::Succeeded, "{report:#?}");
     world.assert_equal().await;
     second.shutdown().await;
+}
+
+async fn a_report_that_nobody_read_is_found_by_the_next_process(database: Database) {
+    let world = World::of(30, database).await;
+    let victim = Victim::start(&world).await;
+    let none = victim
+        .engine()
+        .latest(&org(), &adapter(), SyncType::Full)
+        .await;
+    assert!(none.unwrap().is_none());
+    let started = victim
+        .engine()
+        .start(&org(), &adapter(), SyncType::Full)
+        .await
+        .unwrap();
+    started.report().await.unwrap();
+    victim.kill();
+
+    let successor = world.engine().await;
+    let found = successor
+        .latest(&org(), &adapter(), SyncType::Full)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(found.workflow().run_id(), started.workflow().run_id());
+    assert!(!found.is_new());
+    let report = found.report().await.unwrap();
+    assert_eq!(report.entity("Person").unwrap().counts.changes.inserted, 30);
+    successor.shutdown().await;
 }
