@@ -213,8 +213,9 @@ pub trait Journal: Send + Sync + 'static {
     /// Whether a batch whose acknowledgement was lost has happened. Waits until every write of the
     /// node's that is in doubt has ended, then reads the records back.
     ///
-    /// A write that has not reached the storage yet may do so after the answer. Sending the batch again is safe all the
-    /// same: a run whose part has landed meanwhile is [`RunOutcome::Lost`], and asking again tells.
+    /// In some journals a write that has not reached the storage yet may do so after the answer; on Postgres it never does.
+    /// Sending the batch again is safe all the same: a run whose part has landed meanwhile is [`RunOutcome::Lost`], and
+    /// asking again tells.
     ///
     /// Returns `None` when the batch holds nothing that can be read back; sending such a batch
     /// again is harmless. An empty one only waits.

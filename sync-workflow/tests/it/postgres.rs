@@ -21,7 +21,7 @@ mod steps;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sqlx::{Connection, PgConnection, Row};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use sync_workflow::{
     id::{CommandId, NodeId, Position, RunId, WorkflowId},
     journal::{
@@ -186,22 +186,43 @@ fn batch(runs: Vec<RunCommit>) -> Batch {
 
 /// Waits until some session of this database waits for a lock.
 async fn until_somebody_waits(observer: &mut PgConnection) {
+    until_waiting(observer, 1).await;
+}
+
+/// Waits until so many sessions of this database wait for a lock.
+async fn until_waiting(observer: &mut PgConnection, sessions: i64) {
+    until_are(observer, "wait_event_type = 'Lock'", |waiting| {
+        waiting >= sessions
+    })
+    .await;
+}
+
+/// Waits until every other session of this database has done what it was told.
+async fn until_idle(observer: &mut PgConnection) {
+    let busy = "state = 'active' AND pid <> pg_backend_pid()";
+    until_are(observer, busy, |busy| busy == 0).await;
+}
+
+async fn until_are(
+    observer: &mut PgConnection,
+    state: &'static str,
+    is_enough: impl Fn(i64) -> bool,
+) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    let sql = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND {state}"
+    );
     loop {
-        let waiting: i64 = sqlx::query(
-            "SELECT count(*) FROM pg_stat_activity
-             WHERE datname = current_database() AND wait_event_type = 'Lock'",
-        )
-        .fetch_one(&mut *observer)
-        .await
-        .unwrap()
-        .get(0);
-        if waiting > 0 {
+        let sessions: i64 = sqlx::query_scalar(AssertSqlSafe(sql.clone()))
+            .fetch_one(&mut *observer)
+            .await
+            .unwrap();
+        if is_enough(sessions) {
             return;
         }
         assert!(
             tokio::time::Instant::now() < deadline,
-            "nobody waits for a lock"
+            "{sessions} sessions have {state}"
         );
         tokio::task::yield_now().await;
     }

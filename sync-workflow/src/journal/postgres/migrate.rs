@@ -86,6 +86,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "payloads",
         sql: include_str!("../../../../migrations/postgres/0013_payloads.sql"),
     },
+    Migration {
+        version: 14,
+        name: "doubts",
+        sql: include_str!("../../../../migrations/postgres/0014_doubts.sql"),
+    },
 ];
 
 const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version;

@@ -54,6 +54,7 @@ use jiff::Timestamp;
 use sqlx::{PgPool, postgres::PgConnectOptions};
 
 use self::{
+    commit::Doubts,
     connection::{Session, Shared},
     hints::Listener,
     lane::Lane,
@@ -107,6 +108,7 @@ pub struct PostgresJournal {
     /// For transactions that code holds open: theirs alone, so that they keep no statement waiting.
     steps: Shared,
     commits: Lane,
+    doubts: Doubts,
     leases: Lane,
     notifications: Lane,
     listener: Listener,
@@ -195,6 +197,7 @@ impl PostgresJournal {
             shared,
             steps,
             commits: Lane::new(session.clone(), COMMITS_AT_ONCE),
+            doubts: Doubts::default(),
             leases: Lane::new(session.clone(), 1),
             notifications: Lane::new(session.clone(), 1),
             listener: Listener::new(listen.clone(), deadline),
@@ -269,11 +272,11 @@ impl Journal for PostgresJournal {
 
     async fn commit(&self, node: NodeId, batch: &Batch) -> Result<BatchOutcome> {
         check_batch(batch)?;
-        commit::commit(&self.commits, &self.shared, node, batch).await
+        commit::commit(&self.commits, &self.shared, &self.doubts, node, batch).await
     }
 
     async fn was_committed(&self, node: NodeId, batch: &Batch) -> Result<Option<bool>> {
-        commit::was_committed(&self.shared, node, batch).await
+        commit::was_committed(&self.shared, &self.doubts, node, batch).await
     }
 
     async fn claim(&self, node: NodeId, request: &ClaimRequest) -> Result<Claim> {

@@ -1,7 +1,8 @@
 //! Nodes that are declared dead, and what they were writing meanwhile.
 
+use jiff::Timestamp;
 use sqlx::Connection;
-use sync_workflow::journal::{Batch, Error, Journal};
+use sync_workflow::journal::{Attempt, Batch, Error, Journal};
 
 use super::*;
 
@@ -206,4 +207,98 @@ async fn a_commit_in_doubt_is_waited_out_before_it_is_read_back() {
         .await
         .unwrap();
     assert_eq!(happened, Some(false), "another record stands there");
+}
+
+/// A commit that keeps an attempt of one run, which no record guards, and appends to another.
+fn keeps_and_appends(keeps: RunId, appends: RunId) -> Batch {
+    let attempt = Attempt {
+        command: CommandId(0),
+        failed: 1,
+        next_at: None,
+        scheduled_at: Timestamp::UNIX_EPOCH,
+        failure: Bytes::new(),
+        details: Bytes::new(),
+    };
+    let keeps = RunCommit {
+        attempts: vec![attempt],
+        ..goes_on(keeps, Vec::new())
+    };
+    batch(vec![keeps, goes_on(appends, vec![record(1)])])
+}
+
+#[tokio::test]
+async fn a_commit_that_was_not_there_when_it_was_looked_for_never_happens() {
+    let bench = Bench::new().await;
+    let (keeps, appends) = (bench.born("keeps").await, bench.born("appends").await);
+    let doubted = keeps_and_appends(keeps, appends);
+    let mut holder = bench.connect().await;
+    let mut observer = bench.connect().await;
+
+    // The look comes before the commit, whose caller has gone away and whose statement goes on.
+    let mut holding = holder.begin().await.unwrap();
+    sqlx::query("SELECT FROM sync_workflow.nodes WHERE node_id = $1 FOR UPDATE")
+        .bind(bench.node.as_uuid())
+        .execute(&mut *holding)
+        .await
+        .unwrap();
+    let look = bench.journal.was_committed(bench.node, &doubted);
+    let (happened, ()) = tokio::join!(look, async {
+        until_waiting(&mut observer, 1).await;
+        tokio::select! {
+            answer = bench.journal.commit(bench.node, &doubted) => panic!("{answer:?}"),
+            () = until_waiting(&mut observer, 2) => {}
+        }
+        holding.rollback().await.unwrap();
+    });
+    assert_eq!(happened.unwrap(), Some(false));
+    until_idle(&mut observer).await;
+
+    assert_eq!(bench.length(appends).await, 1);
+    let kept: i64 = sqlx::query_scalar("SELECT count(*) FROM sync_workflow.attempts")
+        .fetch_one(&mut observer)
+        .await
+        .unwrap();
+    assert_eq!(kept, 0);
+    bench.commit(doubted).await;
+    assert_eq!(bench.length(appends).await, 2);
+}
+
+#[tokio::test]
+async fn a_commit_that_meets_a_look_at_another_one_is_sent_again() {
+    let bench = Bench::new().await;
+    let (keeps, appends) = (bench.born("keeps").await, bench.born("appends").await);
+    let mut holder = bench.connect().await;
+    let mut observer = bench.connect().await;
+
+    let mut holding = holder.begin().await.unwrap();
+    sqlx::query("SELECT FROM sync_workflow.nodes WHERE node_id = $1 FOR UPDATE")
+        .bind(bench.node.as_uuid())
+        .execute(&mut *holding)
+        .await
+        .unwrap();
+    let nothing = Batch::default();
+    let sent = keeps_and_appends(keeps, appends);
+    let (looked, committed, ()) = tokio::join!(
+        bench.journal.was_committed(bench.node, &nothing),
+        async {
+            until_waiting(&mut observer, 1).await;
+            bench.journal.commit(bench.node, &sent).await
+        },
+        async {
+            let mut observer = bench.connect().await;
+            until_waiting(&mut observer, 2).await;
+            holding.rollback().await.unwrap();
+        }
+    );
+    assert_eq!(looked.unwrap(), None);
+    assert_eq!(outcomes(&committed.unwrap()), [RunOutcome::Committed; 2]);
+    assert_eq!(bench.length(appends).await, 2);
+
+    // Another journal of the process has heard of no doubt.
+    let other = PostgresJournal::connect(bench.database.url())
+        .await
+        .unwrap();
+    let again = batch(vec![goes_on(appends, vec![record(2)])]);
+    let committed = other.commit(bench.node, &again).await.unwrap();
+    assert_eq!(outcomes(&committed), [RunOutcome::Committed]);
 }

@@ -18,7 +18,7 @@ async fn processes_that_start_at_once_migrate_once() {
     let applied = database
         .psql("SELECT count(*), count(DISTINCT version) FROM sync_workflow.migrations")
         .unwrap();
-    assert_eq!(applied, "13|13");
+    assert_eq!(applied, "14|14");
 }
 
 #[tokio::test]

@@ -145,8 +145,8 @@ impl Answer {
         }
     }
 
-    /// Whether the node's row was gone.
-    pub(super) const fn is_fenced(&self) -> bool {
+    /// Whether the node's row was gone, or has counted more doubts than the sender knew of. Nothing happened then.
+    pub(super) const fn is_void(&self) -> bool {
         !self.lives
     }
 

@@ -16,6 +16,20 @@ use crate::{
 
 type Query<'q, Row> = QueryAs<'q, Postgres, Row, PgArguments>;
 
+/// Who sends a batch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sender {
+    pub(super) node: NodeId,
+    /// How many looks at its commits in doubt it knows of.
+    pub(super) doubts: i32,
+}
+
+impl Sender {
+    fn bind<Row>(self, query: Query<'_, Row>) -> Query<'_, Row> {
+        query.bind(self.node.as_uuid()).bind(self.doubts)
+    }
+}
+
 /// The columns of a batch.
 #[derive(Debug, Default)]
 pub(super) struct Columns<'b> {
@@ -65,19 +79,18 @@ impl<'b> Columns<'b> {
 
     pub(super) fn bind_records<'q, Row>(
         &'q self,
-        node: NodeId,
+        sender: Sender,
         query: Query<'q, Row>,
     ) -> Query<'q, Row> {
-        let query = query.bind(node.as_uuid()).bind(&self.held);
-        self.records.bind(query)
+        self.records.bind(sender.bind(query).bind(&self.held))
     }
 
     pub(super) fn bind_starts<'q, Row>(
         &'q self,
-        node: NodeId,
+        sender: Sender,
         query: Query<'q, Row>,
     ) -> Query<'q, Row> {
-        self.runs.bind_starts(query.bind(node.as_uuid()))
+        self.runs.bind_starts(sender.bind(query))
     }
 
     pub(super) fn bind_ends<'q, Row>(&'q self, query: Query<'q, Row>) -> Query<'q, Row> {

@@ -11,9 +11,9 @@ use sqlx::query_as;
 use uuid::Uuid;
 
 use answer::Answer;
-use columns::Columns;
 pub(super) use columns::not_before;
-pub(super) use doubt::was_committed;
+use columns::{Columns, Sender};
+pub(super) use doubt::{Doubts, was_committed};
 
 use super::{
     connection::Shared,
@@ -27,9 +27,8 @@ use crate::{
     status::RunStatus,
 };
 
-/// How often runs that are lost are set aside before a commit gives up. Each time at
-/// least one run is set aside, and a second time needs an operator who ends runs at that very
-/// moment.
+/// How often a commit is sent again before it gives up, without the runs that are lost, or after a look at
+/// another one. A second time needs an operator who ends runs at that very moment, or a second doubt.
 const MAX_ROUNDS: u32 = 16;
 
 /// Which statement carries a batch.
@@ -46,18 +45,19 @@ enum Part {
 ///
 /// A position that is taken aborts the whole statement, and a run that the node does not hold keeps it
 /// from doing anything. The runs concerned are then set aside as lost and the others are committed,
-/// again in one statement.
+/// again in one statement. Where another commit of the node was looked for meanwhile, this one is sent again.
 pub(super) async fn commit(
     lane: &Lane,
     shared: &Shared,
+    doubts: &Doubts,
     node: NodeId,
     batch: &Batch,
 ) -> Result<BatchOutcome> {
     let mut lost = HashSet::new();
     for _ in 0..MAX_ROUNDS {
         let columns = Columns::of(batch, |commit| !lost.contains(&commit.run));
-        match execute(lane, node, &columns).await {
-            Ok(answer) if answer.is_fenced() => return Err(Error::Fenced),
+        match execute(lane, doubts.sender(node), &columns).await {
+            Ok(answer) if answer.is_void() => doubts.learn(shared, node).await?,
             Ok(answer) if answer.holds_not_all() => {
                 lost.extend(not_held(shared, node, batch, &lost).await?);
             }
@@ -75,28 +75,28 @@ pub(super) async fn commit(
     Err(Error::Contended("runs were lost again and again".into()))
 }
 
-async fn execute(lane: &Lane, node: NodeId, columns: &Columns<'_>) -> Result<Answer, LaneError> {
+async fn execute(lane: &Lane, sender: Sender, columns: &Columns<'_>) -> Result<Answer, LaneError> {
     let rows = match columns.part() {
         Part::Starts => {
-            let query = columns.bind_starts(node, query_as(sql::STARTS));
+            let query = columns.bind_starts(sender, query_as(sql::STARTS));
             one(lane.rows(Effect::Commit, query).await?).map(Answer::of_starts)
         }
         Part::Records => {
-            let query = columns.bind_records(node, query_as(sql::RECORDS));
+            let query = columns.bind_records(sender, query_as(sql::RECORDS));
             one(lane.rows(Effect::Commit, query).await?).map(Answer::of_records)
         }
         Part::Ends => {
-            let query = columns.bind_records(node, query_as(sql::ENDS));
+            let query = columns.bind_records(sender, query_as(sql::ENDS));
             let query = columns.bind_ends(query);
             one(lane.rows(Effect::Commit, query).await?).map(Answer::of_ends)
         }
         Part::Transitions => {
-            let query = columns.bind_records(node, query_as(sql::TRANSITIONS));
+            let query = columns.bind_records(sender, query_as(sql::TRANSITIONS));
             let query = columns.bind_transitions(query);
             one(lane.rows(Effect::Commit, query).await?).map(Answer::of_transitions)
         }
         Part::Everything => {
-            let query = columns.bind_records(node, query_as(sql::EVERYTHING));
+            let query = columns.bind_records(sender, query_as(sql::EVERYTHING));
             let query = columns.bind_everything_else(columns.bind_transitions(query));
             one(lane.rows(Effect::Commit, query).await?).map(Answer::of_everything)
         }

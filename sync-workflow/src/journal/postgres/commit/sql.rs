@@ -1,9 +1,11 @@
 //! The statements of a commit, from the leanest to the one that can do everything.
 //!
 //! Each does all of its work in one round trip, and each begins with the same parts and parameters.
-//! Six rules hold for all of them:
+//! Seven rules hold for all of them:
 //!
 //! * The lock on the node's row comes first, and nothing is read or written unless it was taken.
+//! * Nothing happens unless it was sent after the last look at a commit in doubt: the look counts the node's doubts up, a
+//!   change of a key, which waits for whoever holds the lock and voids whoever comes after it with the old number.
 //! * Nothing happens unless the node holds all of the batch's runs: one look for all of them is half
 //!   as dear as one for each. The rows are not locked, because whoever takes a run from its living node
 //!   appends a record to it, and the primary key decides between the two.
@@ -18,29 +20,29 @@
 //!   plain equality would admit a walk over the whole index, which looks as cheap while the table
 //!   holds one row, and the plan stays when the table grows.
 
-/// `$1` node, `$2` its runs in this batch, `$3`-`$9` records: `fence` and `appended`, which stays open.
+/// `$1` node, `$2` its doubts, `$3` its runs in this batch, `$4`-`$10` records: `fence` and `appended`, which stays open.
 macro_rules! records {
     () => {
         "
 WITH alive AS MATERIALIZED (
-    -- Waits for an uncommitted delete of this row, and then finds nothing.
-    SELECT node_id FROM sync_workflow.nodes WHERE node_id = $1 FOR KEY SHARE
+    -- Waits for an uncommitted delete of this row, or for a look at a commit in doubt, and then finds nothing.
+    SELECT node_id FROM sync_workflow.nodes WHERE node_id = $1 AND doubts = $2 FOR KEY SHARE
 ), fence AS MATERIALIZED (
     SELECT node_id FROM alive
     WHERE (SELECT count(*) FROM sync_workflow.runs r
-           WHERE r.run_id = ANY ($2::uuid[]) AND r.node_id = $1) = cardinality($2::uuid[])
+           WHERE r.run_id = ANY ($3::uuid[]) AND r.node_id = $1) = cardinality($3::uuid[])
 ), appended AS (
     INSERT INTO sync_workflow.journal
         (run_id, position, kind, command, name, fingerprint, payload)
     SELECT e.run_id, e.position, e.kind, e.command, e.name, e.fingerprint, e.payload
     FROM fence
-    CROSS JOIN unnest($3::uuid[], $4::integer[], $5::smallint[], $6::integer[], $7::text[],
-                      $8::bigint[], $9::bytea[])
+    CROSS JOIN unnest($4::uuid[], $5::integer[], $6::smallint[], $7::integer[], $8::text[],
+                      $9::bigint[], $10::bytea[])
         AS e(run_id, position, kind, command, name, fingerprint, payload)"
     };
 }
 
-/// `$10`-`$17` transitions: the end of `appended`, `turn`, `change`, `updated`.
+/// `$11`-`$18` transitions: the end of `appended`, `turn`, `change`, `updated`.
 macro_rules! transitions {
     () => {
         "
@@ -48,8 +50,8 @@ macro_rules! transitions {
 ), turn AS MATERIALIZED (
     SELECT t.run_id, t.code, t.wake_at, t.seen, t.status, t.has_children, held.parent_run
     FROM fence
-    CROSS JOIN unnest($10::uuid[], $11::smallint[], $12::timestamptz[], $13::bigint[],
-                      $14::smallint[], $15::boolean[])
+    CROSS JOIN unnest($11::uuid[], $12::smallint[], $13::timestamptz[], $14::bigint[],
+                      $15::smallint[], $16::boolean[])
         AS t(run_id, code, wake_at, seen, status, has_children)
     CROSS JOIN LATERAL (
         SELECT r.parent_run FROM sync_workflow.runs r WHERE r.run_id = t.run_id OFFSET 0
@@ -124,7 +126,7 @@ macro_rules! transitions {
 ), parked AS (
     INSERT INTO sync_workflow.parked (run_id, reason)
     SELECT p.run_id, p.reason
-    FROM unnest($16::uuid[], $17::text[]) AS p(run_id, reason)
+    FROM unnest($17::uuid[], $18::text[]) AS p(run_id, reason)
     -- IS TRUE makes it a look-up in a hash table and not a join.
     WHERE (p.run_id IN (SELECT run_id FROM updated WHERE status = 2)) IS TRUE
     ON CONFLICT (run_id) DO UPDATE SET reason = excluded.reason, parked_at = now()
@@ -148,8 +150,8 @@ macro_rules! started {
     };
 }
 
-/// `$18`-`$32`, `$44` and `$48`-`$51` new runs, `$33`-`$34` consumed signals, `$35`-`$41` attempts kept,
-/// `$42`-`$43` attempts settled, `$45`-`$47` what is published, `$52`-`$54` tags.
+/// `$19`-`$33`, `$45` and `$49`-`$52` new runs, `$34`-`$35` consumed signals, `$36`-`$42` attempts kept,
+/// `$43`-`$44` attempts settled, `$46`-`$48` what is published, `$53`-`$55` tags.
 macro_rules! everything_else {
     () => {
         concat!(
@@ -166,11 +168,11 @@ macro_rules! everything_else {
                 THEN coalesce((SELECT u.parent_run FROM updated u WHERE u.run_id = n.from_run), n.parent_run)
                 ELSE n.parent_run END AS parent
     FROM fence
-    CROSS JOIN unnest($18::smallint[], $19::uuid[], $20::uuid[], $21::text[], $22::text[],
-                      $23::text[], $24::bytea[], $25::smallint[], $26::uuid[], $27::integer[],
-                      $28::smallint[], $29::boolean[], $30::timestamptz[], $31::uuid[],
-                      $32::boolean[], $44::bigint[], $48::text[], $49::smallint[], $50::smallint[],
-                      $51::text[])
+    CROSS JOIN unnest($19::smallint[], $20::uuid[], $21::uuid[], $22::text[], $23::text[],
+                      $24::text[], $25::bytea[], $26::smallint[], $27::uuid[], $28::integer[],
+                      $29::smallint[], $30::boolean[], $31::timestamptz[], $32::uuid[],
+                      $33::boolean[], $45::bigint[], $49::text[], $50::smallint[], $51::smallint[],
+                      $52::text[])
         AS n(origin, run_id, chain_id, workflow_id, workflow, queue, input, reuse, parent_run,
              parent_command, parent_close, here, wake_at, from_run, cancelled, seal, queue_key,
              priority, admission, trace)
@@ -217,7 +219,7 @@ macro_rules! everything_else {
     FROM (
         SELECT held.chain_id, c.sequence
         FROM fence
-        CROSS JOIN unnest($33::uuid[], $34::bigint[]) AS c(run_id, sequence)
+        CROSS JOIN unnest($34::uuid[], $35::bigint[]) AS c(run_id, sequence)
         CROSS JOIN LATERAL (
             SELECT r.chain_id FROM sync_workflow.runs r WHERE r.run_id = c.run_id OFFSET 0
         ) held
@@ -229,8 +231,8 @@ macro_rules! everything_else {
         (run_id, command, failed, next_at, scheduled_at, failure, details)
     SELECT a.run_id, a.command, a.failed, a.next_at, a.scheduled_at, a.failure, a.details
     FROM fence
-    CROSS JOIN unnest($35::uuid[], $36::integer[], $37::integer[], $38::timestamptz[],
-                      $39::timestamptz[], $40::bytea[], $41::bytea[])
+    CROSS JOIN unnest($36::uuid[], $37::integer[], $38::integer[], $39::timestamptz[],
+                      $40::timestamptz[], $41::bytea[], $42::bytea[])
         AS a(run_id, command, failed, next_at, scheduled_at, failure, details)
     ON CONFLICT (run_id, command) DO UPDATE SET
         failed = excluded.failed, next_at = excluded.next_at,
@@ -241,14 +243,14 @@ macro_rules! everything_else {
     USING (
         SELECT s.run_id, s.command
         FROM fence
-        CROSS JOIN unnest($42::uuid[], $43::integer[]) AS s(run_id, command)
+        CROSS JOIN unnest($43::uuid[], $44::integer[]) AS s(run_id, command)
     ) s
     WHERE a.run_id = ANY (ARRAY[s.run_id]) AND a.command = ANY (ARRAY[s.command])
 ), published AS (
     INSERT INTO sync_workflow.published AS p (chain_id, name, payload)
     SELECT held.chain_id, s.name, s.payload
     FROM fence
-    CROSS JOIN unnest($45::uuid[], $46::text[], $47::bytea[]) AS s(run_id, name, payload)
+    CROSS JOIN unnest($46::uuid[], $47::text[], $48::bytea[]) AS s(run_id, name, payload)
     CROSS JOIN LATERAL (
         SELECT r.chain_id FROM sync_workflow.runs r WHERE r.run_id = s.run_id OFFSET 0
     ) held
@@ -259,9 +261,9 @@ macro_rules! everything_else {
     INSERT INTO sync_workflow.tags (run_id, name, value)
     SELECT s.run_id, s.name, s.value
     FROM fence
-    CROSS JOIN unnest($52::uuid[], $53::text[], $54::text[]) AS s(run_id, name, value)
+    CROSS JOIN unnest($53::uuid[], $54::text[], $55::text[]) AS s(run_id, name, value)
     WHERE s.value IS NOT NULL
-      AND (s.run_id = ANY ($2::uuid[]) OR (s.run_id IN (SELECT run_id FROM born)) IS TRUE)
+      AND (s.run_id = ANY ($3::uuid[]) OR (s.run_id IN (SELECT run_id FROM born)) IS TRUE)
     UNION ALL
     -- A continuation has the tags of the run that it continues, but for those that change here.
     SELECT f.run_id, kept.name, kept.value
@@ -270,11 +272,11 @@ macro_rules! everything_else {
         SELECT o.name, o.value FROM sync_workflow.tags o
         WHERE o.run_id = f.from_run
           AND NOT EXISTS (
-              SELECT FROM unnest($52::uuid[], $53::text[]) AS s(run_id, name)
+              SELECT FROM unnest($53::uuid[], $54::text[]) AS s(run_id, name)
               WHERE s.run_id = f.from_run AND s.name = o.name)
         UNION ALL
         SELECT s.name COLLATE \"C\", s.value COLLATE \"C\"
-        FROM unnest($52::uuid[], $53::text[], $54::text[]) AS s(run_id, name, value)
+        FROM unnest($53::uuid[], $54::text[], $55::text[]) AS s(run_id, name, value)
         WHERE s.run_id = f.from_run AND s.value IS NOT NULL
         -- As many as `Tags::MAX`.
         ORDER BY name LIMIT 32
@@ -286,7 +288,7 @@ macro_rules! everything_else {
     USING (
         SELECT s.run_id, s.name
         FROM fence
-        CROSS JOIN unnest($52::uuid[], $53::text[], $54::text[]) AS s(run_id, name, value)
+        CROSS JOIN unnest($53::uuid[], $54::text[], $55::text[]) AS s(run_id, name, value)
         WHERE s.value IS NULL
     ) s
     WHERE t.run_id = ANY (ARRAY[s.run_id]) AND t.name = ANY (ARRAY[s.name])
@@ -325,17 +327,17 @@ FROM (
 }
 
 /// For runs that clients start, and nothing else: the lean form of `fresh`, `born` and `started`.
-/// `$1` node, `$2`-`$13` new runs. Reports whether the node lives, and the runs that were started.
+/// `$1` node, `$2` its doubts, `$3`-`$14` new runs. Reports whether the node lives, and the runs that were started.
 pub(super) const STARTS: &str = concat!(
     "
 WITH fence AS MATERIALIZED (
-    SELECT node_id FROM sync_workflow.nodes WHERE node_id = $1 FOR KEY SHARE
+    SELECT node_id FROM sync_workflow.nodes WHERE node_id = $1 AND doubts = $2 FOR KEY SHARE
 ), fresh AS MATERIALIZED (
     SELECT n.*, coalesce(latest.sequence + 1, 0) AS sequence
     FROM fence
-    CROSS JOIN unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::smallint[],
-                      $8::boolean[], $9::timestamptz[], $10::bigint[], $11::text[], $12::smallint[],
-                      $13::text[])
+    CROSS JOIN unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::smallint[],
+                      $9::boolean[], $10::timestamptz[], $11::bigint[], $12::text[], $13::smallint[],
+                      $14::text[])
         AS n(run_id, workflow_id, workflow, queue, input, reuse, here, wake_at, seal, queue_key,
              priority, trace)
     LEFT JOIN LATERAL (
@@ -367,7 +369,7 @@ SELECT (SELECT count(*) FROM fence) = 1, (SELECT array_agg(run_id) FROM born)"
 pub(super) const RECORDS: &str = concat!(records!(), ")", report!());
 
 /// For runs that go on or end, and nobody else hears of it: the lean form of `turn`, `change` and
-/// `updated`. `$10`-`$11` ends. Reports the runs that were closed, and whether somebody awaits them.
+/// `updated`. `$11`-`$12` ends. Reports the runs that were closed, and whether somebody awaits them.
 pub(super) const ENDS: &str = concat!(
     records!(),
     "
@@ -378,7 +380,7 @@ pub(super) const ENDS: &str = concat!(
     FROM (
         SELECT t.run_id, t.status
         FROM fence
-        CROSS JOIN unnest($10::uuid[], $11::smallint[]) AS t(run_id, status)
+        CROSS JOIN unnest($11::uuid[], $12::smallint[]) AS t(run_id, status)
         -- Records before rows of runs.
         WHERE (SELECT count(*) FROM appended) >= 0
         ORDER BY t.run_id
@@ -415,7 +417,7 @@ pub(super) const EVERYTHING: &str = concat!(
     report_transitions!(),
     ", (SELECT array_agg(run_id) FROM born),
        (SELECT array_agg(r.run_id) FROM sync_workflow.runs r
-        WHERE r.run_id = ANY ($45::uuid[]) AND r.awaited)",
+        WHERE r.run_id = ANY ($46::uuid[]) AND r.awaited)",
     from_updated!()
 );
 
@@ -446,9 +448,12 @@ LEFT JOIN LATERAL (
     WHERE r.workflow_id = n.workflow_id ORDER BY r.sequence DESC LIMIT 1
 ) latest ON true";
 
-/// Waits until no commit of a node is in flight: `$1` node.
+/// Waits until no commit of a node is in flight, and voids those that arrive later: `$1` node.
 pub(super) const SETTLE: &str = "
-SELECT node_id FROM sync_workflow.nodes WHERE node_id = $1 FOR UPDATE";
+UPDATE sync_workflow.nodes SET doubts = doubts + 1 WHERE node_id = $1 RETURNING doubts";
+
+/// How many looks at commits in doubt there were: `$1` node.
+pub(super) const DOUBTS: &str = "SELECT doubts FROM sync_workflow.nodes WHERE node_id = $1";
 
 /// Those of the first records of a batch that are in the journal: `$1` runs, `$2` positions.
 pub(super) const FIRST_RECORDS: &str = "
